@@ -1,0 +1,97 @@
+"""What a study says about one claim, as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mlptheory.base import InputError, unknown_name
+
+VERDICTS = ("supported", "contradicted", "inconclusive")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The verdict on a claim with the evidence it rests on.
+
+    Attributes
+    ----------
+    id : str
+        The claim's short name.
+    claim : str
+        The claim's statement.
+    source, scope : str
+        From the claim.
+    direction : {"greater", "less", "equivalent"}
+        What was claimed of the effect with respect to the margin.
+    effect, low, high : float or None
+        Estimate and ends of the interval, in `unit`; None if there were too few runs for an interval.
+    level : float or None
+        Coverage the interval is made for.
+    n : int
+        Independent runs (blocks) behind the effect.
+    p : float or None
+        Two-sided p-value of the t test against an effect of 0, not adjusted for other claims; it does not know the
+        margin, the interval decides. None if the runs show no spread.
+    verdict : {"supported", "contradicted", "inconclusive"}
+        The verdict.
+    reason : str
+        One sentence with the numbers that decided.
+    unit : str
+        Of effect, low, high and margin.
+    margin : float
+        Smallest effect of interest δ.
+
+    Raises
+    ------
+    InputError
+        If the verdict is not one of the three, or a number is not finite.
+    """
+
+    id: str
+    claim: str
+    source: str
+    scope: str
+    direction: str
+    effect: float | None
+    low: float | None
+    high: float | None
+    level: float | None
+    n: int
+    p: float | None
+    verdict: str
+    reason: str
+    unit: str
+    margin: float
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise unknown_name("Verdict.verdict", self.verdict, VERDICTS)
+        for name in ("effect", "low", "high", "level", "p", "margin"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"Verdict.{name} = {value!r}: expected a finite number")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values that JSON can hold, in their order."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Verdict:
+        """Return the verdict that :meth:`to_json` wrote.
+
+        Raises
+        ------
+        InputError
+            If a field is missing or unknown.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                raise unknown_name("Verdict field", name, names)
+        missing = [name for name in names if name not in values]
+        if missing:
+            raise InputError(f"Verdict: expected the fields {', '.join(names)}; missing: {', '.join(missing)}")
+        return cls(**values)

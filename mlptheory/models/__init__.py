@@ -1,1 +1,16 @@
-"""Room under construction."""
+"""The models: S-MLP and B-MLP of "Scaling MLPs", and the baselines they are compared with, each built by name."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "cnn": ["CNN"],
+        "config": ["ModelConfig"],
+        "dropout": ["KeyedDropout", "dropout_masks", "set_dropout_key"],
+        "factory": ["build", "count_parameters", "model_from_config"],
+        "mlp": ["BMLP", "SMLP"],
+        "multipliers": ["lr_multipliers"],
+        "names": ["ParsedName", "models", "parse_name"],
+    },
+)

@@ -1,1 +1,27 @@
-"""Room under construction."""
+"""Images in: what a dataset is, where it comes from, splits, augmentation as linear operators, seeded batches."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "augmentation": ["Augmentation"],
+        "catalog": ["data_roots", "datasets", "load"],
+        "crops": ["random_resized_crop_boxes"],
+        "dataset": ["Dataset"],
+        "loader": ["Batch", "Loader"],
+        "mixup": ["draw_mixup"],
+        "normalization": ["Normalization", "channel_statistics"],
+        "operators": [
+            "apply_operator",
+            "center_crop_matrix",
+            "crop_matrix",
+            "crop_resize_matrix",
+            "flip_matrix",
+            "resize_matrix",
+            "shift_matrix",
+        ],
+        "permutation": ["pixel_permutation"],
+        "splits": ["split_validation", "subset", "with_label_noise"],
+    },
+)

@@ -1,0 +1,126 @@
+"""Where datasets come from: an open list of names, and the folders in which their files are looked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from mlptheory.base import InputError, MissingDataError, Registry, unknown_name
+
+if TYPE_CHECKING:
+    from mlptheory.data.dataset import Dataset
+
+datasets = Registry("dataset")
+"""Datasets by name. Add your own with ``@datasets.register("mine")`` on a function (split, root) -> Dataset."""
+
+datasets.register_lazily(
+    "digits",
+    "mlptheory.data.digits:load_digits",
+    summary="scikit-learn's 8x8 handwritten digits, 10 classes, 1,197 + 600 images; embedded, nothing to download",
+)
+datasets.register_lazily(
+    "cifar10",
+    "mlptheory.data.cifar:load_cifar10",
+    summary="CIFAR-10: 32x32 color images, 10 classes, 50,000 + 10,000 images; from the official files",
+)
+datasets.register_lazily(
+    "cifar100",
+    "mlptheory.data.cifar:load_cifar100",
+    summary="CIFAR-100, fine labels: 32x32 color images, 100 classes, 50,000 + 10,000 images; from the official files",
+)
+
+SPLITS = ("train", "test")
+
+
+def load(name: str, split: str, root: str | os.PathLike[str] | None = None) -> Dataset:
+    """Load a registered dataset.
+
+    Parameters
+    ----------
+    name : str
+        One of `datasets`: "digits", "cifar10", "cifar100" or a user's own.
+    split : {"train", "test"}
+        The official split; a validation set is carved out of "train" by `split_validation`.
+    root : path-like, optional
+        Folder to look in first; then come ``$MLPTHEORY_DATA`` and the platform's cache folder.
+
+    Returns
+    -------
+    Dataset
+        All of it, in the order of its files.
+
+    Raises
+    ------
+    InputError
+        If the name or the split is unknown.
+    MissingDataError
+        If the files are in none of the folders; the message names all of them and what to type.
+    DamagedFileError
+        If a file is there but is not what it should be.
+
+    Examples
+    --------
+    >>> load("digits", "train")
+    Dataset('digits', 'train', 1197 images of shape (1, 8, 8), 10 classes)
+    """
+    source = datasets[name]
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    loaded = source(split, root)
+
+    from mlptheory.data.dataset import Dataset
+
+    if not isinstance(loaded, Dataset):
+        raise InputError(f"dataset = {name!r}: its loader returned {type(loaded).__name__}: expected a Dataset")
+    return loaded
+
+
+def data_roots(root: str | os.PathLike[str] | None = None) -> list[tuple[str, Path]]:
+    """Return the folders in which data are looked for, in order, each with its name for messages.
+
+    Examples
+    --------
+    >>> data_roots("here")[0]
+    ('--data-root', PosixPath('here'))
+    """
+    roots = [] if root is None else [("--data-root", Path(root))]
+    if environment := os.environ.get("MLPTHEORY_DATA"):
+        roots.append(("$MLPTHEORY_DATA", Path(environment)))
+    roots.append(("the cache folder", platformdirs.user_cache_path("mlptheory")))
+    return roots
+
+
+def find_folder(name: str, folders: tuple[str, ...], root: str | os.PathLike[str] | None, source: str) -> Path:
+    """Return the first of the folders that exists, directly under a data root or as the root itself.
+
+    Parameters
+    ----------
+    name : str
+        The dataset, for the message.
+    folders : tuple of str
+        Names of the folder, in order of preference.
+    root : path-like or None
+        As for `load`.
+    source : str
+        Address from which the data can be had.
+
+    Raises
+    ------
+    MissingDataError
+        Naming every place that was looked in and what to type.
+    """
+    roots = data_roots(root)
+    for _, place in roots:
+        for folder in folders:
+            for candidate in (place / folder, place):
+                if candidate.name == folder and candidate.is_dir():
+                    return candidate
+    looked = ", ".join(f"{label} ({place})" for label, place in roots)
+    raise MissingDataError(
+        f"dataset = {name!r}: no folder {' or '.join(folders)} in {looked}; get it from {source}, unpack it, "
+        f"and pass --data-root FOLDER (in Python root=FOLDER) or set MLPTHEORY_DATA=FOLDER, "
+        f"FOLDER being where {folders[0]} lies"
+    )

@@ -1,0 +1,228 @@
+"""Seeded batches: the same seed gives the same batches wherever one starts and whatever the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from mlptheory.base import InputError, invalid, unknown_name
+from mlptheory.base.random import uniform
+from mlptheory.data.augmentation import Augmentation
+from mlptheory.data.dataset import Dataset
+from mlptheory.data.mixup import draw_mixup
+from mlptheory.data.normalization import Normalization
+from mlptheory.data.operators import apply_operator
+from mlptheory.data.permutation import pixel_permutation
+from mlptheory.data.spatial import RandomOperators
+
+
+class Batch(NamedTuple):
+    """One logical batch: what the optimizer sees in one step, before any cut into parts.
+
+    Attributes
+    ----------
+    inputs : Tensor of float, shape (B, C, H, W)
+        Normalized, augmented, mixed, permuted.
+    targets : Tensor of int64, shape (B,)
+        Labels.
+    partners : Tensor of int64, shape (B,), or None
+        Labels of the examples that were mixed in; None without MixUp.
+    mix : Tensor of float, shape (B,), or None
+        Weight of the example itself; its partner has the rest.
+    examples : Tensor of int64, shape (B,)
+        Indices in the dataset.
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    partners: torch.Tensor | None
+    mix: torch.Tensor | None
+    examples: torch.Tensor
+
+
+class Loader:
+    """Cut a dataset into seeded batches.
+
+    The images stay on the device as bytes. An image is normalized, then cropped and resized, flipped, shifted,
+    mixed with its partner and permuted, in this order; what a shift brings in from outside is therefore the
+    channel's mean. Order, crops, flips and shifts are keyed by (seed, epoch, example), MixUp by (seed, epoch,
+    batch); all are drawn on the CPU.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        What to load.
+    batch_size : int
+        Examples per batch, from 1 to ``len(dataset)``; the last batch of an epoch is smaller where it does not divide.
+    seed : int
+        Of the run.
+    augmentation : Augmentation, optional
+        What is done at random; nothing if left out.
+    normalization : Normalization, optional
+        Pixels in [0, 1] as they are, if left out.
+    image_size : int, optional
+        Height and width of the inputs, by antialiased resizing; the dataset's own if left out.
+    pixel_permutation : int, optional
+        Seed of a fixed permutation of all numbers of an image; none if left out.
+    permute : {"after", "before"}
+        Whether the permutation comes last, as a change of coordinates of the network's input, or before the
+        resizing and the augmentation, which then no longer know what is where.
+    shuffle : bool
+        Whether each epoch has its own random order, or that of the dataset.
+    drop_last : bool
+        Whether a smaller last batch is left out.
+    device : str or torch.device
+        Where the images are kept and the batches made.
+    dtype : torch.dtype
+        Of the inputs.
+
+    Raises
+    ------
+    InputError
+        If an argument is not as described; a batch size larger than the dataset is named with the dataset's size.
+
+    Examples
+    --------
+    >>> from mlptheory.data import load
+    >>> loader = Loader(load("digits", "train"), batch_size=500)
+    >>> len(loader), [len(batch.targets) for batch in loader.batches(epoch=0)]
+    (3, [500, 500, 197])
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        augmentation: Augmentation | None = None,
+        normalization: Normalization | None = None,
+        image_size: int | None = None,
+        pixel_permutation: int | None = None,
+        permute: Literal["after", "before"] = "after",
+        shuffle: bool = True,
+        drop_last: bool = False,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        channels, height, width = dataset.image_shape
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise invalid("batch_size", batch_size, f"an integer from 1 to {len(dataset)}")
+        if batch_size > len(dataset):
+            raise InputError(
+                f"batch_size = {batch_size}: larger than the training set of {len(dataset)} examples: "
+                f"expected an integer from 1 to {len(dataset)}"
+            )
+        if permute not in ("after", "before"):
+            raise unknown_name("permute", permute, ("after", "before"))
+        if image_size is not None and (
+            isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1
+        ):
+            raise invalid("image_size", image_size, "an integer of at least 1, in pixels, or None")
+        if normalization is not None and len(normalization.mean) != channels:
+            raise invalid("normalization", normalization, f"one mean and std for each of {channels} channels")
+        self.dataset = dataset
+        self.batch_size = int(batch_size)
+        self.seed = seed
+        self.augmentation = augmentation or Augmentation()
+        self.shuffle, self.drop_last = shuffle, drop_last
+        self.device, self.dtype = torch.device(device), dtype
+        size = (height, width) if image_size is None else (image_size, image_size)
+        self.input_shape = (channels, *size)
+        self._operators = RandomOperators(
+            self.augmentation, (height, width), size, seed=seed, device=self.device, dtype=dtype
+        )
+        self._moves = self.augmentation.moves_pixels or size != (height, width)
+        self._images = dataset.images.reshape(len(dataset), -1)
+        self._labels = dataset.labels.to(self.device)
+        self._scale, self._offset = self._affine(normalization)
+        self._permutation = None
+        if pixel_permutation is not None:
+            self._permute(pixel_permutation, early=permute == "before" or not self._moves)
+        self._images = self._images.to(self.device)
+
+    def _affine(self, normalization: Normalization | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return scale and offset that take a flat image of bytes to normalized numbers, shape (C, 1) each."""
+        channels = self.dataset.image_shape[0]
+        normalization = normalization or Normalization(mean=(0.0,) * channels, std=(1.0,) * channels)
+        mean = torch.tensor(normalization.mean, dtype=torch.float64)
+        std = torch.tensor(normalization.std, dtype=torch.float64)
+        to = {"device": self.device, "dtype": self.dtype}
+        return (1 / (255 * std)).to(**to)[:, None], (-mean / std).to(**to)[:, None]
+
+    def _permute(self, seed: int, early: bool) -> None:
+        if not early:
+            self._permutation = pixel_permutation(seed, self.input_shape).to(self.device)
+            return
+        # Nothing random comes between, so the bytes themselves can be permuted, once and for all.
+        permutation = pixel_permutation(seed, self.dataset.image_shape)
+        self._images = self._images[:, permutation]
+        channel_size = self._images.shape[1] // len(self._scale)
+        on_device = permutation.to(self.device)
+        self._scale = self._scale.repeat_interleave(channel_size, dim=0)[on_device]
+        self._offset = self._offset.repeat_interleave(channel_size, dim=0)[on_device]
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        whole, rest = divmod(len(self.dataset), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Return the indices of all examples in the order of an epoch, an ndarray of int64 of shape (N,)."""
+        everyone = np.arange(len(self.dataset))
+        if not self.shuffle:
+            return everyone
+        return np.argsort(uniform(self.seed, "order", epoch, everyone, 1)[:, 0], kind="stable")
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, from batch `start` on.
+
+        Parameters
+        ----------
+        epoch : int
+            Counted from 0.
+        start : int
+            First batch to yield; its bits are those of the whole epoch's.
+
+        Yields
+        ------
+        Batch
+            On the device.
+        """
+        order = self.order(epoch)
+        for index in range(start, len(self)):
+            examples = order[index * self.batch_size : (index + 1) * self.batch_size]
+            yield self._batch(epoch, index, examples)
+
+    def _batch(self, epoch: int, index: int, examples: np.ndarray) -> Batch:
+        if self.shuffle:
+            chosen = torch.from_numpy(examples).to(self.device)
+            pixels, targets = self._images.index_select(0, chosen), self._labels.index_select(0, chosen)
+        else:
+            part = slice(int(examples[0]), int(examples[-1]) + 1)
+            chosen = torch.from_numpy(examples).to(self.device)
+            pixels, targets = self._images[part], self._labels[part]
+        inputs = pixels.to(self.dtype).view(len(examples), len(self._scale), -1).mul_(self._scale).add_(self._offset)
+        inputs = inputs.view(len(examples), *self.dataset.image_shape)
+        if self._moves:
+            inputs = apply_operator(inputs, *self._operators.draw(epoch, examples))
+        mix = partners = None
+        if self.augmentation.mixup:
+            weights = draw_mixup(
+                self.seed,
+                epoch,
+                index,
+                examples,
+                len(self.dataset),
+                self.augmentation.mixup,
+                self.augmentation.mixup_per,
+            )
+            mix = torch.from_numpy(weights).to(self.dtype).to(self.device)
+            partners = targets.roll(1)
+            inputs = torch.lerp(inputs.roll(1, dims=0), inputs, mix[:, None, None, None])
+        if self._permutation is not None:
+            inputs = inputs.view(len(examples), -1)[:, self._permutation].view(len(examples), *self.input_shape)
+        return Batch(inputs, targets, partners, mix, chosen)

@@ -1,0 +1,77 @@
+"""Centering and scaling of the channels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlptheory.base import invalid
+
+if TYPE_CHECKING:
+    from mlptheory.data.dataset import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """Map each channel x, in [0, 1], to (x - mean) / std.
+
+    Attributes
+    ----------
+    mean : tuple of float
+        One per channel.
+    std : tuple of float
+        One per channel, positive.
+
+    Examples
+    --------
+    >>> Normalization(mean=(0.5,), std=(0.25,)).std
+    (0.25,)
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
+        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        if not self.mean or not all(math.isfinite(value) for value in self.mean):
+            raise invalid("mean", self.mean, "one finite number per channel")
+        if len(self.std) != len(self.mean) or not all(math.isfinite(value) and value > 0 for value in self.std):
+            raise invalid("std", self.std, f"{len(self.mean)} positive numbers, one per channel as in mean")
+
+
+def channel_statistics(dataset: Dataset) -> Normalization:
+    r"""Measure mean and standard deviation of each channel, over all pixels of all examples, in [0, 1].
+
+    With pixels :math:`u` from 0 to 255 and :math:`M = N H W` of them per channel, the mean is
+    :math:`\bar u = \sum u / (255 M)` and the variance :math:`(M \sum u^2 - (\sum u)^2) / (255 M)^2`, the
+    population's. The sums are of integers and exact.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The training images, as a rule.
+
+    Returns
+    -------
+    Normalization
+        A channel without variance gets std 1, so that it is centered and left at 0.
+
+    Examples
+    --------
+    >>> from mlptheory.data import load
+    >>> print("{:.3f}".format(channel_statistics(load("digits", "train")).mean[0]))
+    0.286
+    """
+    means, stds = [], []
+    for channel in range(dataset.image_shape[0]):
+        pixels = dataset.images[:, channel]
+        counts = pixels.flatten().bincount(minlength=256).tolist()
+        size = sum(counts)
+        total = sum(value * count for value, count in enumerate(counts))
+        squares = sum(value * value * count for value, count in enumerate(counts))
+        scatter = size * squares - total * total
+        means.append(total / (255 * size))
+        stds.append(math.sqrt(scatter) / (255 * size) if scatter else 1.0)
+    return Normalization(mean=tuple(means), std=tuple(stds))

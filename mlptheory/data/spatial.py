@@ -1,0 +1,178 @@
+"""The random operators of a batch: crop and resize, then flip, then shift, as one pair of matrices per image."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from mlptheory.base.random import uniform
+from mlptheory.data.augmentation import Augmentation
+from mlptheory.data.crops import random_resized_crop_boxes
+from mlptheory.data.operators import crop_resize_matrix, resize_matrix, shift_matrix
+
+# Above this, matrices of all windows would cost more memory than they save time.
+_BANK_BYTES = 64 * 2**20
+
+
+class RandomOperators:
+    """Draw operators keyed by (seed, epoch, example), for images of one size.
+
+    Parameters
+    ----------
+    augmentation : Augmentation
+        What is drawn.
+    size_in, size_out : tuple (H, W)
+        Of the dataset's images and of the network's.
+    seed : int
+        Of the run.
+    device : torch.device
+        Where the matrices are wanted.
+    dtype : torch.dtype
+        Of the matrices.
+    """
+
+    def __init__(
+        self,
+        augmentation: Augmentation,
+        size_in: tuple[int, int],
+        size_out: tuple[int, int],
+        *,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.augmentation = augmentation
+        self.size_in, self.size_out = size_in, size_out
+        self.seed = seed
+        arguments = {"device": device, "dtype": dtype}
+        cropped = augmentation.crop_scale is not None
+        self._rows = _Axis(size_in[0], size_out[0], cropped, False, augmentation, **arguments)
+        self._columns = _Axis(size_in[1], size_out[1], cropped, augmentation.flip, augmentation, **arguments)
+
+    def draw(self, epoch: int, examples: np.ndarray) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return the matrices for rows and columns of each example.
+
+        Parameters
+        ----------
+        epoch : int
+            Of the training.
+        examples : ndarray of int, shape (B,)
+            Indices.
+
+        Returns
+        -------
+        rows, columns : Tensor, shape (B or 1, h, H) and (B or 1, w, W), or None
+            None stands for the identity.
+        """
+        augmentation = self.augmentation
+        boxes = flips = shifts = None
+        if augmentation.crop_scale is not None:
+            boxes = random_resized_crop_boxes(
+                self.seed, epoch, examples, self.size_in, augmentation.crop_scale, augmentation.crop_ratio
+            )
+        if augmentation.flip:
+            flips = uniform(self.seed, "flip", epoch, examples, 1)[:, 0] < 0.5
+        if augmentation.shift:
+            draws = uniform(self.seed, "shift", epoch, examples, 2)
+            shifts = np.floor(draws * (2 * augmentation.shift + 1)).astype(np.int64) - augmentation.shift
+        return (
+            self._rows.matrices(
+                None if boxes is None else boxes[:, 0::2], None, None if shifts is None else shifts[:, 0]
+            ),
+            self._columns.matrices(
+                None if boxes is None else boxes[:, 1::2], flips, None if shifts is None else shifts[:, 1]
+            ),
+        )
+
+
+class _Axis:
+    """The matrices of one axis, tabulated where there are few of them: fetching one is cheaper than building it."""
+
+    def __init__(
+        self,
+        size_in: int,
+        size_out: int,
+        cropped: bool,
+        flipped: bool,
+        augmentation: Augmentation,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.size_in, self.size_out = size_in, size_out
+        self.cropped, self.flipped = cropped, flipped
+        self.augmentation = augmentation
+        self.device, self.dtype = device, dtype
+
+    def matrices(
+        self, windows: np.ndarray | None, flips: np.ndarray | None, shifts: np.ndarray | None
+    ) -> torch.Tensor | None:
+        matrices = self._crop_and_flip(windows, flips)
+        if shifts is None:
+            return matrices
+        moved = self._fetch(self._shift_bank, shifts + self.augmentation.shift)
+        return moved if matrices is None else moved @ matrices
+
+    def _crop_and_flip(self, windows: np.ndarray | None, flips: np.ndarray | None) -> torch.Tensor | None:
+        if windows is None and flips is None:
+            return None if self.size_in == self.size_out else self._bank[:1]
+        flip = 0 if flips is None else flips.astype(np.int64)
+        if windows is None:
+            return self._fetch(self._bank, flip)
+        starts, lengths = windows.T
+        if self._tabulated:
+            return self._fetch(self._bank, flip * self._window_count + self._window_index[starts, lengths])
+        matrices = crop_resize_matrix(
+            torch.from_numpy(starts.copy()).to(self.device),
+            torch.from_numpy(lengths.copy()).to(self.device),
+            self.size_in,
+            self.size_out,
+            dtype=self.dtype,
+        )
+        if flips is None:
+            return matrices
+        return torch.where(torch.from_numpy(flips).to(self.device)[:, None, None], matrices.flip(1), matrices)
+
+    def _fetch(self, bank: torch.Tensor, indices: np.ndarray) -> torch.Tensor:
+        return bank.index_select(0, torch.from_numpy(np.asarray(indices)).to(self.device))
+
+    @property
+    def _window_count(self) -> int:
+        return self.size_in * (self.size_in + 1) // 2 if self.cropped else 1
+
+    @property
+    def _tabulated(self) -> bool:
+        size = self._window_count * (1 + self.flipped) * self.size_in * self.size_out * self.dtype.itemsize
+        return size <= _BANK_BYTES
+
+    @cached_property
+    def _window_index(self) -> np.ndarray:
+        """Position in the table of each window, by (start, length)."""
+        index = np.full((self.size_in, self.size_in + 1), -1)
+        starts, lengths = self._windows
+        index[starts, lengths] = np.arange(len(starts))
+        return index
+
+    @property
+    def _windows(self) -> tuple[np.ndarray, np.ndarray]:
+        starts, lengths = np.mgrid[: self.size_in, 1 : self.size_in + 1]
+        inside = starts + lengths <= self.size_in
+        return starts[inside], lengths[inside]
+
+    @cached_property
+    def _bank(self) -> torch.Tensor:
+        if self.cropped:
+            starts, lengths = (torch.from_numpy(values) for values in self._windows)
+            bank = crop_resize_matrix(starts, lengths, self.size_in, self.size_out, dtype=self.dtype)
+        else:
+            bank = resize_matrix(self.size_in, self.size_out, dtype=self.dtype)[None]
+        return (torch.cat([bank, bank.flip(1)]) if self.flipped else bank).to(self.device)
+
+    @cached_property
+    def _shift_bank(self) -> torch.Tensor:
+        reach, mode = self.augmentation.shift, self.augmentation.shift_mode
+        return torch.stack(
+            [shift_matrix(offset, self.size_out, mode, self.dtype) for offset in range(-reach, reach + 1)]
+        ).to(self.device)

@@ -76,11 +76,12 @@ def model_from_config(
     returns has a method ``initialize(generator)``, that draws the parameters; otherwise they are those drawn on
     construction, when the global generator is seeded and afterwards restored.
     """
-    height, width = image_size if isinstance(image_size, (tuple, list)) and len(image_size) == 2 else [image_size] * 2
-    input_shape = (_count("channels", channels), _count("image_size", height), _count("image_size", width))
+    sizes = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    if len(sizes) != 2:
+        raise invalid("image_size", image_size, "an integer, or a height and a width")
+    input_shape = (_count("channels", channels), *(_count("image_size", size) for size in sizes))
     num_classes = _count("num_classes", num_classes)
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise invalid("seed", seed, "an integer")
+    seed = _integer("seed", seed, "an integer")
     parsed = config.parsed
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(key(seed, "initialization") >> 1)
@@ -91,13 +92,21 @@ def model_from_config(
 
 
 def _count(argument: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise invalid(argument, value, "an integer of at least 1")
+    allowed = "an integer of at least 1"
+    number = _integer(argument, value, allowed)
+    if number < 1:
+        raise invalid(argument, value, allowed)
     return number
+
+
+def _integer(argument: str, value: Any, allowed: str) -> int:
+    """Take NumPy's integers too, but no booleans."""
+    if isinstance(value, bool):
+        raise invalid(argument, value, allowed)
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise invalid(argument, value, allowed) from None
 
 
 def count_parameters(model: nn.Module) -> int:

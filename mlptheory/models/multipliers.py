@@ -14,7 +14,8 @@ def lr_multipliers(model: nn.Module, optimizer: str) -> dict[str, float]:
 
     All are 1 under the standard and NTK parametrizations and for models that are not built in; under muP they are
     those of Yang et al. (2022), Table 8, relative to the base width (see `mlptheory.models.parametrization`).
-    Decoupled weight decay is meant to act as lr x decay with the run's lr, not with the multiplied one.
+    Decoupled weight decay should shrink a parameter by the run's lr x decay, not by the multiplied lr's, or it fades
+    with the width.
 
     Parameters
     ----------

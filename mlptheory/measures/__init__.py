@@ -1,1 +1,12 @@
-"""Room under construction."""
+"""Numbers out: pure functions of models, batches and tensors; no training, no files."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "compute": ["count_macs", "training_compute"],
+        "weights": ["weight_distance", "weight_norm"],
+        "agreement": ["prediction_agreement"],
+    },
+)

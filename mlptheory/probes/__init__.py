@@ -1,1 +1,14 @@
-"""Room under construction."""
+"""One claim, or one family of claims, a file: the trials that test it, the judgment, the picture."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "batchsize": ["BatchSize"],
+        "plan": ["Plan"],
+        "probe": ["Probe"],
+        "registry": ["probes"],
+        "result": ["Result", "load_result"],
+    },
+)

@@ -1,1 +1,24 @@
-"""Room under construction."""
+"""From a recipe to a trained model: recipe, loop, optimizers, evaluation, checkpoints, cost before a run."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "recipe": [
+            "BudgetConfig",
+            "DataConfig",
+            "OptimizerConfig",
+            "Recipe",
+            "ScheduleConfig",
+            "read_recipe",
+        ],
+        "observation": ["Observer", "TrainingState", "observers"],
+        "loop": ["Trained", "train"],
+        "evaluation": ["Evaluation", "evaluate"],
+        "examples": ["Examples", "prepare_examples"],
+        "optimizers": ["build_optimizer", "lr_factor"],
+        "cost": ["Cost", "estimate_cost"],
+        "device": ["default_device", "has_bfloat16_hardware", "resolve_precision"],
+    },
+)

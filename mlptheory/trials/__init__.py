@@ -1,1 +1,18 @@
-"""Room under construction."""
+"""A trial and its record, the store that keeps records, the schedule and the executor that runs trials."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "trial": ["Measurement", "Trial"],
+        "record": ["Record"],
+        "store": ["FolderStore", "MemoryStore", "open_store"],
+        "schedule": ["Schedule", "plan_schedule"],
+        "digest": ["code_digest", "trial_digest"],
+        "executor": ["WorkerDiedError", "default_workers", "run_trials"],
+        "run": ["run_trial"],
+        "registered": ["MeasureContext", "measures"],
+        "environment": ["describe_environment"],
+    },
+)

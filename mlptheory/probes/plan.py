@@ -1,0 +1,145 @@
+"""What a probe would do and cost, before it runs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mlptheory.measures import count_macs, training_compute
+from mlptheory.models import ModelConfig, model_from_config
+from mlptheory.training import Cost, Recipe, estimate_cost, prepare_examples
+from mlptheory.trials import default_workers
+
+if TYPE_CHECKING:
+    from mlptheory.probes.probe import Prepared, Probe
+    from mlptheory.probes.result import Result
+    from mlptheory.trials.store import Store
+
+WORKER_START_S = 5.0
+"""Seconds until spawned workers have imported torch, as seen on two cores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A design with its price.
+
+    Attributes
+    ----------
+    design : dict
+        As it will stand in result.json, with its digest.
+    trials, finished : int
+        Distinct trials, and how many the store holds already.
+    compute_macs : int
+        The paper's C over all trials: multiply-accumulates per example · 3 · examples seen.
+    peak_gib : float
+        Of the largest trial, times the trials that run beside each other.
+    seconds : float
+        Here, on `workers` processes, for the trials still to run.
+    workers : int
+        Trials beside each other.
+    power : dict of str to str
+        By claim, what the number of runs can show.
+    """
+
+    design: Mapping[str, Any]
+    trials: int
+    finished: int
+    compute_macs: int
+    peak_gib: float
+    seconds: float
+    workers: int
+    power: Mapping[str, str]
+
+    def __str__(self) -> str:
+        lines = [
+            f"Plan: {self.design['title']}",
+            f"  trials    {self.trials} ({self.finished} finished), {self.workers} at a time",
+            f"  cost      {_seconds(self.seconds)} here, {self.compute_macs / 1e12:.3g} T MACs, "
+            f"peak {self.peak_gib:.2f} GiB",
+            f"  schedule  {self.design['schedule']['device']}, {self.design['schedule']['precision']}, "
+            f"{self.design['schedule']['threads']} thread(s) a trial",
+            f"  digest    {self.design['digest'][:16]}",
+        ]
+        for claim in self.design["claims"]:
+            lines += textwrap.wrap(
+                f"{claim['statement']} [{claim['source']}]",
+                78,
+                initial_indent="  claim     ",
+                subsequent_indent=" " * 12,
+            )
+            details = {
+                "test": claim["test"],
+                "margin": f"{claim['margin']:g} {claim['unit']}",
+                "power": self.power[claim["id"]],
+            }
+            for name, text in details.items():
+                lines += textwrap.wrap(text, 78, initial_indent=f"    {name:<8}", subsequent_indent=" " * 12)
+        return "\n".join(lines)
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def make_plan(
+    probe: Probe,
+    prepared: Prepared,
+    *,
+    store: Store,
+    workers: int | None,
+    data_root: str | None,
+    pilot: Result | None,
+) -> Plan:
+    """Price a prepared design; see `Probe.plan`.
+
+    Trials that differ in nothing but seed and length cost the same per step, so one of each kind is measured.
+    """
+    recipes = prepared.recipes()
+    costs: dict[Recipe, Cost] = {}
+    macs: dict[ModelConfig, int] = {}
+    seconds, peak, compute, finished = 0.0, 0.0, 0, 0
+    for digest, recipe in recipes.items():
+        kind = replace(recipe, seed=0, budget=replace(recipe.budget, amount=1))
+        if kind not in costs:
+            costs[kind] = estimate_cost(
+                kind, data_root=data_root, device=prepared.schedule.device, threads=prepared.schedule.threads
+            )
+        if recipe.model not in macs:
+            macs[recipe.model] = _macs(recipe, data_root)
+        scale = recipe.budget.amount
+        compute += training_compute(
+            macs=macs[recipe.model], parameters=costs[kind].parameters, examples=costs[kind].examples * scale
+        ).paper_macs
+        peak = max(peak, costs[kind].peak_gib)
+        if store.get(digest) is not None:
+            finished += 1
+        else:
+            seconds += costs[kind].seconds * scale
+    count = workers or default_workers(prepared.schedule)
+    return Plan(
+        design=prepared.design,
+        trials=len(set(prepared.digests.values())),
+        finished=finished,
+        compute_macs=compute,
+        peak_gib=peak * count,
+        seconds=seconds / count + WORKER_START_S,
+        workers=count,
+        power=probe.power(pilot),
+    )
+
+
+def _macs(recipe: Recipe, data_root: str | None) -> int:
+    examples = prepare_examples(recipe.data, recipe.seed, data_root)
+    channels = examples.train.images.shape[1]
+    model = model_from_config(
+        recipe.model,
+        image_size=examples.image_size,
+        channels=channels,
+        num_classes=examples.train.num_classes,
+        seed=0,
+    )
+    return count_macs(model, (channels, examples.image_size, examples.image_size))

@@ -1,0 +1,92 @@
+"""The examples a recipe is trained and tested on, as its data configuration makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mlptheory.base.errors import invalid
+from mlptheory.base.files import sha256
+from mlptheory.data import (
+    Dataset,
+    Normalization,
+    channel_statistics,
+    load,
+    split_validation,
+    subset,
+    with_label_noise,
+)
+from mlptheory.training.recipe import DataConfig
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a recipe's data configuration comes to.
+
+    Attributes
+    ----------
+    train : Dataset
+        After validation was carved out, the subset taken and labels replaced.
+    validation : Dataset or None
+        Never part of `train`, labels clean.
+    test : Dataset
+        As the dataset defines it.
+    normalization : Normalization
+        Channel statistics of `train`.
+    image_size : int
+        Side in pixels after resizing.
+    """
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset
+    normalization: Normalization
+    image_size: int
+
+
+@lru_cache(maxsize=8)
+def _load(name: str, split: str, root: str | None) -> Dataset:
+    return load(name, split, root=root)
+
+
+def data_digest(name: str, root: str | None = None) -> str:
+    """Return one digest for the training and test sets of a name, as they are found under `root`."""
+    return sha256(_load(name, "train", root).digest + _load(name, "test", root).digest)
+
+
+@lru_cache(maxsize=4)
+def prepare_examples(config: DataConfig, seed: int, root: str | None = None) -> Examples:
+    """Load, split, subset and relabel as a recipe says.
+
+    Parameters
+    ----------
+    config : DataConfig
+    seed : int
+        The recipe's seed; decides the label noise only.
+    root : str, optional
+        Where official files are looked for first.
+
+    Raises
+    ------
+    InputError
+        If the validation set or the subset asks for more examples than there are.
+    """
+    train, test = _load(config.name, "train", root), _load(config.name, "test", root)
+    validation = None
+    if config.validation:
+        if config.validation >= len(train):
+            raise invalid("data.validation", config.validation, f"fewer than the {len(train)} training examples")
+        train, validation = split_validation(train, config.validation, seed=config.split_seed)
+    if config.n is not None:
+        if config.n > len(train):
+            raise invalid("data.n", config.n, f"at most the {len(train)} training examples")
+        train = subset(train, config.n, seed=config.split_seed)
+    normalization = channel_statistics(train)
+    if config.label_noise:
+        train = with_label_noise(train, config.label_noise, seed=seed)
+    return Examples(train, validation, test, normalization, config.image_size or train.images.shape[-1])
+
+
+def training_size(config: DataConfig, root: str | None = None) -> int:
+    """Return how many examples a recipe with this data configuration trains on."""
+    return config.n or len(_load(config.name, "train", root)) - config.validation

@@ -1,0 +1,354 @@
+"""The training loop: one recipe to one trained model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mlptheory.base.configuration import to_plain
+from mlptheory.base.errors import InputError, invalid
+from mlptheory.base.files import canonical_json, sha256
+from mlptheory.data import Batch, Dataset, Loader
+from mlptheory.models import lr_multipliers, model_from_config, set_dropout_key
+from mlptheory.training.checkpoint import load_checkpoint, save_checkpoint
+from mlptheory.training.device import autocast, default_device, resolve_precision, weight_dtype
+from mlptheory.training.evaluation import Evaluation, evaluate
+from mlptheory.training.examples import Examples, prepare_examples
+from mlptheory.training.observation import Observer, TrainingState, observers
+from mlptheory.training.optimizers import build_optimizer, lr_factor, set_lr
+from mlptheory.training.recipe import Recipe
+
+HistoryRow = tuple[int, int, str, float]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a recipe came to.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    model : nn.Module
+        In evaluation mode, with the weights after the last step (not the best step's).
+    evaluations : dict of str to Evaluation
+        On "test" and, where the recipe carves one out, "validation"; empty if the run diverged.
+    history : tuple of (step, epoch, quantity, value)
+        Training loss and accuracy of every epoch, and what the observers saw.
+    diverged : dict or None
+        Step and epoch (from 0) of the first loss that was not finite; training stops after that epoch.
+    precision : str
+        The precision that the recipe's came to on this device.
+    """
+
+    recipe: Recipe
+    model: nn.Module
+    evaluations: Mapping[str, Evaluation]
+    history: tuple[HistoryRow, ...]
+    diverged: Mapping[str, int] | None
+    precision: str
+
+
+def smoothed_cross_entropy(
+    logits: torch.Tensor, batch: Batch, label_smoothing: float, rows: slice = slice(None)
+) -> torch.Tensor:
+    """Return the training loss of each example, shape (B,), in nats.
+
+    Cross-entropy against (1 - α) onehot(y) + α/C; under MixUp λ · CE(y) + (1 - λ) · CE(y of the partner),
+    each smoothed.
+    """
+    loss = F.cross_entropy(logits, batch.targets[rows], label_smoothing=label_smoothing, reduction="none")
+    if batch.mix is None or batch.partners is None:
+        return loss
+    partner = F.cross_entropy(logits, batch.partners[rows], label_smoothing=label_smoothing, reduction="none")
+    mix = batch.mix[rows]
+    return mix * loss + (1 - mix) * partner
+
+
+def _hits(logits: torch.Tensor, batch: Batch, rows: slice) -> torch.Tensor:
+    """Count correct examples, under MixUp each label weighing its share."""
+    best = logits.argmax(dim=1)
+    hits = (best == batch.targets[rows]).to(logits.dtype)
+    if batch.mix is None or batch.partners is None:
+        return hits.sum()
+    mix = batch.mix[rows]
+    return (mix * hits + (1 - mix) * (best == batch.partners[rows]).to(logits.dtype)).sum()
+
+
+@dataclass
+class Run:
+    """A recipe in training: the moving parts, and where they stand.
+
+    Sums over the epoch and the first step without a finite loss stay on the device; they are read once an epoch,
+    so no step waits for the device.
+    """
+
+    recipe: Recipe
+    examples: Examples
+    device: str
+    precision: str
+    start_weights: Mapping[str, torch.Tensor] | None = None
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    history: list[HistoryRow] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        recipe, train = self.recipe, self.examples.train
+        self.model = self.initial_model()
+        self.optimizer = build_optimizer(
+            self.model, recipe.optimizer, lr_multipliers(self.model, recipe.optimizer.name)
+        )
+        self.loader = Loader(
+            train,
+            batch_size=recipe.budget.batch_size,
+            seed=recipe.seed,
+            augmentation=recipe.augmentation,
+            normalization=self.examples.normalization,
+            image_size=recipe.data.image_size,
+            pixel_permutation=recipe.data.pixel_permutation,
+            permute=recipe.data.permute,
+            drop_last=recipe.budget.drop_last,
+            device=self.device,
+            dtype=weight_dtype(self.precision),
+        )
+        self.total_steps = recipe.budget.amount * (len(self.loader) if recipe.budget.unit == "epochs" else 1)
+        self._refuse_batch_normalization_of_parts()
+        self.loss_sum, self.hits, self.count = self._zero(), self._zero(), 0
+        self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
+
+    def _zero(self) -> torch.Tensor:
+        return torch.zeros((), dtype=weight_dtype(self.precision), device=self.device)
+
+    def _refuse_batch_normalization_of_parts(self) -> None:
+        budget, n = self.recipe.budget, len(self.examples.train)
+        if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
+            return
+        if budget.microbatch is not None and budget.microbatch < budget.batch_size:
+            raise invalid("budget.microbatch", budget.microbatch, "nothing, as the model has batch normalization")
+        if (n % budget.batch_size == 1 and not budget.drop_last) or budget.batch_size == 1:
+            raise invalid(
+                "budget.batch_size",
+                budget.batch_size,
+                f"batches of at least 2 of the {n} examples under batch normalization (or drop_last)",
+            )
+
+    def initial_model(self) -> nn.Module:
+        """Build the model with the weights it has before the first step."""
+        channels = self.examples.train.images.shape[1]
+        model = model_from_config(
+            self.recipe.model,
+            image_size=self.examples.image_size,
+            channels=channels,
+            num_classes=self.examples.train.num_classes,
+            seed=self.recipe.seed,
+        )
+        if self.start_weights is not None:
+            model.load_state_dict(self.start_weights)
+        return model.to(self.device, weight_dtype(self.precision))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every step of the budget has been taken."""
+        return self.step >= self.total_steps
+
+    def take_step(self, batch: Batch) -> None:
+        """Take one optimizer step on one logical batch."""
+        recipe, size = self.recipe, len(batch.targets)
+        microbatch = recipe.budget.microbatch or size
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model.train()
+        for first in range(0, size, microbatch):
+            rows = slice(first, min(first + microbatch, size))
+            set_dropout_key(self.model, seed=recipe.seed, step=self.step, rows=rows, batch_size=size)
+            with autocast(self.precision, self.device):
+                logits = self.model(batch.inputs[rows])
+            if logits.dtype != torch.float64:
+                logits = logits.float()
+            loss = smoothed_cross_entropy(logits, batch, recipe.label_smoothing, rows).sum() / size
+            loss.backward()
+            self.loss_sum += loss.detach() * size
+            self.hits += _hits(logits.detach(), batch, rows)
+            bad = ~torch.isfinite(loss.detach()) & (self.first_bad_step < 0)
+            self.first_bad_step.masked_fill_(bad, self.step)
+        if recipe.optimizer.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip_norm)
+        set_lr(self.optimizer, recipe.optimizer.lr * lr_factor(recipe.schedule, self.step, self.total_steps))
+        self.optimizer.step()
+        self.step += 1
+        self.count += size
+
+    def diverged(self) -> dict[str, int] | None:
+        """Read the first step without a finite loss, if there was one."""
+        step = int(self.first_bad_step.item())
+        return None if step < 0 else {"step": step, "epoch": step // len(self.loader)}
+
+    def close_epoch(self) -> None:
+        """Write the epoch's mean loss and accuracy down and begin the next."""
+        mean_loss, accuracy = (self.loss_sum / self.count).item(), (self.hits / self.count).item()
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.history.append((self.step, self.epoch, "train_loss", mean_loss))
+        self.history.append((self.step, self.epoch, "train_accuracy", accuracy))
+        self.loss_sum, self.hits, self.count = self._zero(), self._zero(), 0
+
+    def evaluate(self, split: str) -> Evaluation:
+        """Evaluate the model as it stands on "test" or "validation"."""
+        return evaluate(
+            self.model,
+            self.dataset(split),
+            normalization=self.examples.normalization,
+            image_size=self.recipe.data.image_size,
+            pixel_permutation=self.recipe.data.pixel_permutation,
+            precision=self.precision,
+        )
+
+    def dataset(self, split: str) -> Dataset:
+        """Return the test or the validation set."""
+        found = {"test": self.examples.test, "validation": self.examples.validation}.get(split)
+        if found is None:
+            raise invalid("split", split, "'test', or 'validation' where data.validation carves one out")
+        return found
+
+    def observe(self, specifications: Sequence[Observer], is_last: bool) -> None:
+        """Let the observers that are due look, and write down what they return."""
+        due = [observer for observer in specifications if observer.is_due(self.epoch, is_last)]
+        if not due:
+            return
+        state = TrainingState(
+            model=self.model,
+            step=self.step,
+            epoch=self.epoch,
+            optimizer_state=self.optimizer.state_dict(),
+            evaluate=self.evaluate,
+            initial_parameters=lambda: dict(self.initial_model().named_parameters()),
+        )
+        for observer in due:
+            seen = observers[observer.name](state, **dict(observer.parameters))
+            self.history.extend((self.step, self.epoch, quantity, float(value)) for quantity, value in seen.items())
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that decides how the run goes on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sums": [self.loss_sum, self.hits, self.first_bad_step],
+            "counts": [self.epoch, self.batch, self.step, self.count],
+            "history": [list(row) for row in self.history],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state that `state` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.loss_sum, self.hits, self.first_bad_step = (value.clone() for value in state["sums"])
+        self.epoch, self.batch, self.step, self.count = state["counts"]
+        self.history = [tuple(row) for row in state["history"]]
+
+
+def train(
+    recipe: Recipe,
+    observers: Sequence[Observer] = (),
+    *,
+    data_root: str | None = None,
+    device: str | None = None,
+    start_weights: Mapping[str, torch.Tensor] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every_s: float = 60.0,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Trained:
+    """Train a model as a recipe says.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    observers : sequence of Observer
+        What is looked at during training; their rows go to the history.
+    data_root : str, optional
+        Where official dataset files are looked for first.
+    device : str, optional
+        The best that torch finds, if None.
+    start_weights : mapping of str to Tensor, optional
+        The parent's weights, for a recipe whose start is "parent".
+    checkpoint : path, optional
+        A file that holds the run's state from time to time and that an interrupted run resumes from; the resumed
+        run ends with the same bits, on the same machine with the same number of threads.
+    checkpoint_every_s : float
+        Seconds between checkpoints.
+    on_step : callable, optional
+        Called with (steps taken, steps in all) after every step; for progress bars.
+
+    Returns
+    -------
+    Trained
+        A run whose loss stops being finite is returned with `diverged` set, not raised.
+
+    Raises
+    ------
+    InputError
+        If the recipe does not fit its data: a batch larger than the training set, a missing dataset, ...
+
+    Examples
+    --------
+    >>> from mlptheory.models import ModelConfig
+    >>> from mlptheory.training import BudgetConfig, Recipe, train
+    >>> trained = train(Recipe(model=ModelConfig(name="B-1/Wi-32"), budget=BudgetConfig(amount=1)), device="cpu")
+    >>> trained.evaluations["test"].n
+    600
+    """
+    device = device or default_device()
+    precision = resolve_precision(recipe.precision, device)
+    if (recipe.start == "parent") != (start_weights is not None):
+        raise InputError(f"start = {recipe.start!r}: expected start_weights with 'parent' and only with it")
+    examples = prepare_examples(recipe.data, recipe.seed, data_root)
+    run = Run(recipe, examples, device, precision, start_weights)
+    path = None if checkpoint is None else Path(checkpoint)
+    identity = sha256(canonical_json([recipe.to_plain(), precision, to_plain(list(observers)), examples.train.digest]))
+    resumed = None if path is None else load_checkpoint(path, identity, device)
+    if resumed is None:
+        run.observe(observers, is_last=False)
+    else:
+        run.restore(resumed)
+    _take_all_steps(run, observers, path, identity, checkpoint_every_s, on_step)
+    run.model.eval()
+    diverged = run.diverged()
+    splits = ["test"] + (["validation"] if examples.validation is not None else [])
+    return Trained(
+        recipe=recipe,
+        model=run.model,
+        evaluations={} if diverged else {split: run.evaluate(split) for split in splits},
+        history=tuple(run.history),
+        diverged=diverged,
+        precision=precision,
+    )
+
+
+def _take_all_steps(
+    run: Run,
+    specifications: Sequence[Observer],
+    path: Path | None,
+    identity: str,
+    checkpoint_every_s: float,
+    on_step: Callable[[int, int], None] | None,
+) -> None:
+    last_saved = time.monotonic()
+    while not run.is_finished:
+        for batch in run.loader.batches(run.epoch, start=run.batch):
+            run.take_step(batch)
+            run.batch += 1
+            if on_step is not None:
+                on_step(run.step, run.total_steps)
+            if run.is_finished:
+                break
+            if path is not None and time.monotonic() - last_saved >= checkpoint_every_s:
+                save_checkpoint(path, identity, run.state())
+                last_saved = time.monotonic()
+        run.close_epoch()
+        if run.diverged() is not None:
+            return
+        run.observe(specifications, is_last=run.is_finished)

@@ -1,0 +1,101 @@
+"""Observers: what is looked at while a model trains, by registered name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlptheory.base.configuration import require_integer
+from mlptheory.base.errors import unknown_name
+from mlptheory.base.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from mlptheory.training.evaluation import Evaluation
+
+EVERY = ("epoch", "doubling", "end")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observer:
+    """When to look at what.
+
+    Attributes
+    ----------
+    name : str
+        A registered observer.
+    every : {"epoch", "doubling", "end"} or int
+        After each epoch; before the first and after epochs 1, 2, 4, 8, ... and the last; after the last; or
+        after every so many epochs and the last.
+    parameters : tuple of (name, value) pairs
+        Passed to the observer by name.
+    """
+
+    name: str
+    every: str | int = "epoch"
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.every, str):
+            if self.every not in EVERY:
+                raise unknown_name("observer.every", self.every, EVERY)
+        else:
+            require_integer("observer.every", self.every, 1)
+
+    def is_due(self, epoch: int, is_last: bool) -> bool:
+        """Tell whether to look after so many epochs, 0 being before the first.
+
+        Examples
+        --------
+        >>> doubling = Observer(name="evaluation", every="doubling")
+        >>> [epoch for epoch in range(11) if doubling.is_due(epoch, is_last=epoch == 10)]
+        [0, 1, 2, 4, 8, 10]
+        """
+        if is_last:
+            return True
+        if self.every == "epoch":
+            return epoch > 0
+        if self.every == "doubling":
+            return epoch & (epoch - 1) == 0
+        if self.every == "end":
+            return False
+        return epoch > 0 and epoch % int(self.every) == 0
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What an observer sees; looking must not change any of it.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The model in training.
+    step, epoch : int
+        Steps taken and epochs finished.
+    optimizer_state : dict
+        As torch's ``optimizer.state_dict()`` returns it.
+    evaluate : callable
+        ``evaluate("test")`` and, where the recipe carves one out, ``evaluate("validation")``.
+    initial_parameters : callable
+        Returns the weights before the first step, by name, on the model's device.
+    """
+
+    model: nn.Module
+    step: int
+    epoch: int
+    optimizer_state: Mapping[str, Any]
+    evaluate: Callable[[str], Evaluation]
+    initial_parameters: Callable[[], Mapping[str, torch.Tensor]]
+
+
+observers: Registry = Registry("observer")
+
+
+@observers.register("evaluation")
+def observe_evaluation(state: TrainingState, split: str = "test") -> dict[str, float]:
+    """Loss, top-1 and top-5 accuracy on the test or the validation set."""
+    found = state.evaluate(split)
+    return {f"{split}_loss": found.loss, f"{split}_accuracy": found.top1, f"{split}_top5": found.top5}

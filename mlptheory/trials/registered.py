@@ -1,0 +1,77 @@
+"""Measures and observers that trials can name: each binds a pure measure to what a trial has at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from mlptheory.base.errors import InputError
+from mlptheory.base.registry import Registry
+from mlptheory.measures import prediction_agreement, weight_distance, weight_norm
+from mlptheory.training import Examples, TrainingState, observers
+
+
+@dataclass(frozen=True)
+class MeasureContext:
+    """What a registered measure is given.
+
+    Attributes
+    ----------
+    model : nn.Module or None
+        The trial's trained model.
+    parents : sequence of nn.Module
+        The parents' models, in order.
+    parent_predictions : sequence of ndarray of int
+        Classes that the parents predict for the test set.
+    examples : Examples
+        Data of the trial's recipe, or of its first parent's.
+    """
+
+    model: nn.Module | None
+    parents: Sequence[nn.Module]
+    parent_predictions: Sequence[np.ndarray]
+    examples: Examples
+
+    def pair(self) -> tuple[nn.Module, nn.Module]:
+        """Return the two models of a measure of pairs: two parents, or the trained model and its parent."""
+        models = [*([self.model] if self.model is not None else []), *self.parents]
+        if len(models) != 2:
+            raise InputError(f"measure: expected two models to compare, found {len(models)}")
+        return models[0], models[1]
+
+
+measures: Registry = Registry("measure")
+
+
+@measures.register("weight_norm")
+def measure_weight_norm(context: MeasureContext) -> Mapping[str, float]:
+    """Euclidean norm of all parameters of the trained model."""
+    if context.model is None:
+        raise InputError("measure = 'weight_norm': expected a trial with a recipe")
+    return {"weight_norm": weight_norm(context.model)}
+
+
+@measures.register("weight_distance")
+def measure_weight_distance(context: MeasureContext) -> Mapping[str, float]:
+    """Euclidean distance between two models' parameters."""
+    return {"weight_distance": weight_distance(*context.pair())}
+
+
+@measures.register("prediction_agreement")
+def measure_prediction_agreement(context: MeasureContext) -> Mapping[str, float]:
+    """Share of test examples that two parents give the same class."""
+    if len(context.parent_predictions) != 2:
+        raise InputError(f"measure = 'prediction_agreement': expected two parents, found {len(context.parents)}")
+    return {"prediction_agreement": prediction_agreement(*context.parent_predictions)}
+
+
+@observers.register("weights")
+def observe_weights(state: TrainingState) -> Mapping[str, float]:
+    """Norm of the weights, and their distance from initialization."""
+    return {
+        "weight_norm": weight_norm(state.model),
+        "distance_from_initialization": weight_distance(state.model, state.initial_parameters()),
+    }

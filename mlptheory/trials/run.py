@@ -1,0 +1,178 @@
+"""Run one trial: train, measure, record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from mlptheory.models import model_from_config
+from mlptheory.training import Recipe, Trained, evaluate, prepare_examples, train
+from mlptheory.training.device import weight_dtype
+from mlptheory.training.examples import data_digest
+from mlptheory.trials.environment import describe_environment
+from mlptheory.trials.record import Record, finite_or_none, pack_predictions
+from mlptheory.trials.registered import MeasureContext, measures
+from mlptheory.trials.schedule import Schedule
+from mlptheory.trials.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One trial, ready to run anywhere.
+
+    Attributes
+    ----------
+    trial : Trial
+    digest : str
+        Names its record.
+    parent_digests : tuple of str
+    parent_weights : tuple of bytes
+        Of each parent that was trained, as safetensors.
+    schedule : Schedule
+    data_root : str or None
+    checkpoint : Path or None
+        Where the run keeps its state meanwhile.
+    keep_weights : bool
+        Whether other trials need the trained weights.
+    """
+
+    trial: Trial
+    digest: str
+    parent_digests: tuple[str, ...]
+    parent_weights: tuple[bytes, ...]
+    schedule: Schedule
+    data_root: str | None
+    checkpoint: Path | None
+    keep_weights: bool
+
+
+def run_trial(task: Task, on_step: Callable[[int, int], None] | None = None) -> tuple[Record, bytes | None]:
+    """Run a trial to its record.
+
+    Parameters
+    ----------
+    task : Task
+    on_step : callable, optional
+        Called with (steps taken, steps in all) after every step.
+
+    Returns
+    -------
+    record : Record
+    weights : bytes or None
+        The trained weights as safetensors, where the task keeps them.
+
+    Notes
+    -----
+    The number of threads is the schedule's for the whole process from here on: a trial's bits depend on it.
+    """
+    torch.set_num_threads(task.schedule.threads)
+    began = time.perf_counter()
+    trial, recipe = task.trial, task.trial.recipe
+    parent_weights = [safetensors.torch.load(weights) for weights in task.parent_weights]
+    trained = None
+    if recipe is not None:
+        trained = train(
+            _resolved(recipe, task.schedule),
+            trial.observers,
+            data_root=task.data_root,
+            device=task.schedule.device,
+            start_weights=parent_weights[0] if recipe.start == "parent" else None,
+            checkpoint=task.checkpoint,
+            on_step=on_step,
+        )
+    record = Record(
+        digest=task.digest,
+        trial={**trial.computed(), "parents": list(task.parent_digests), "execution": task.schedule.execution()},
+        metrics={**_metrics(trained), **_measure(task, trained, parent_weights)},
+        history=() if trained is None else tuple((*row[:3], finite_or_none(row[3])) for row in trained.history),
+        predictions=_predictions(trained),
+        diverged=None if trained is None else trained.diverged,
+        data_digest=None if recipe is None else data_digest(recipe.data.name, task.data_root),
+        environment=describe_environment(),
+        seconds=time.perf_counter() - began,
+    )
+    weights = None
+    if task.keep_weights and trained is not None:
+        weights = safetensors.torch.save(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in trained.model.state_dict().items()}
+        )
+    return record, weights
+
+
+def _resolved(recipe: Recipe, schedule: Schedule) -> Recipe:
+    """Give the recipe the precision that the schedule wrote down for "auto"."""
+    from dataclasses import replace
+
+    return replace(recipe, precision=schedule.precision) if recipe.precision == "auto" else recipe
+
+
+def _metrics(trained: Trained | None) -> dict[str, float | None]:
+    if trained is None:
+        return {}
+    found: dict[str, float | None] = {"train_loss": None, "train_accuracy": None}
+    for _, _, quantity, value in trained.history:
+        if quantity in found:
+            found[quantity] = finite_or_none(value)
+    found["steps"] = max((row[0] for row in trained.history), default=0)
+    for split in ("test", "validation"):
+        evaluation = trained.evaluations.get(split)
+        if evaluation is None and split == "validation":
+            continue
+        found[f"{split}_loss"] = None if evaluation is None else finite_or_none(evaluation.loss)
+        found[f"{split}_accuracy"] = None if evaluation is None else evaluation.top1
+        found[f"{split}_top5"] = None if evaluation is None else evaluation.top5
+    return found
+
+
+def _predictions(trained: Trained | None) -> str | None:
+    if trained is None or "test" not in trained.evaluations:
+        return None
+    return pack_predictions(trained.evaluations["test"].predictions)
+
+
+def _measure(task: Task, trained: Trained | None, parent_weights: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Take the trial's measures; a diverged model is not measured."""
+    if not task.trial.measures or (trained is not None and trained.diverged):
+        return {}
+    recipes = [parent.recipe for parent in task.trial.parents if parent.recipe is not None]
+    own = task.trial.recipe or recipes[0]
+    examples = prepare_examples(own.data, own.seed, task.data_root)
+    parents = [_load_model(recipe, weights, task) for recipe, weights in zip(recipes, parent_weights, strict=True)]
+    predictions = [
+        evaluate(
+            model,
+            examples.test,
+            normalization=prepare_examples(recipe.data, recipe.seed, task.data_root).normalization,
+            image_size=recipe.data.image_size,
+            pixel_permutation=recipe.data.pixel_permutation,
+            precision=_resolved(recipe, task.schedule).precision,
+        ).predictions
+        for recipe, model in zip(recipes, parents, strict=True)
+    ]
+    context = MeasureContext(None if trained is None else trained.model, parents, predictions, examples)
+    found: dict[str, float | None] = {}
+    for measurement in task.trial.measures:
+        for name, value in measures[measurement.name](context, **dict(measurement.parameters)).items():
+            found[name] = finite_or_none(value)
+    return found
+
+
+def _load_model(recipe: Recipe, weights: dict[str, torch.Tensor], task: Task) -> nn.Module:
+    examples = prepare_examples(recipe.data, recipe.seed, task.data_root)
+    model = model_from_config(
+        recipe.model,
+        image_size=examples.image_size,
+        channels=examples.train.images.shape[1],
+        num_classes=examples.train.num_classes,
+        seed=recipe.seed,
+    )
+    model.load_state_dict(weights)
+    precision = _resolved(recipe, task.schedule).precision
+    return model.to(task.schedule.device, weight_dtype(precision)).eval()

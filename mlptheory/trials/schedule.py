@@ -1,0 +1,69 @@
+"""How trials are executed: a deterministic rule, written down before the first trial and part of every digest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlptheory.base.configuration import to_plain
+from mlptheory.trials.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The execution mode of a design.
+
+    Attributes
+    ----------
+    device : str
+        Type of the device, "cpu", "cuda" or "mps".
+    threads : int
+        CPU threads of one trial; the order of summation, and so the last bits, depend on it.
+    precision : str
+        What "auto" came to on this machine.
+    groups : tuple of tuples of int
+        Positions, in the design, of the trials that are trained as one computation.
+    """
+
+    device: str
+    threads: int
+    precision: str
+    groups: tuple[tuple[int, ...], ...]
+
+    def execution(self) -> dict[str, Any]:
+        """Return what of the schedule can change a record's bits: all but the grouping of lone trials."""
+        return {"device": self.device, "threads": self.threads, "precision": self.precision}
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the schedule as plain data."""
+        return to_plain(self)
+
+
+def plan_schedule(trials: Sequence[Trial], *, device: str | None = None, threads: int = 1) -> Schedule:
+    """Decide how trials are executed, from the trials and the kind of device alone.
+
+    Every trial is a computation of its own, on one CPU thread unless `threads` says otherwise: several trials then
+    run beside each other in separate processes, and the number of processes changes no bit.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+    device : str, optional
+        The best that torch finds, if None.
+    threads : int
+        CPU threads of one trial.
+
+    Returns
+    -------
+    Schedule
+    """
+    from mlptheory.training import default_device, resolve_precision
+
+    device = device or default_device()
+    return Schedule(
+        device=device,
+        threads=threads,
+        precision=resolve_precision("auto", device),
+        groups=tuple((position,) for position in range(len(trials))),
+    )

@@ -48,11 +48,13 @@ class Augmentation:
         if self.crop_scale is not None:
             object.__setattr__(self, "crop_scale", _range("crop_scale", self.crop_scale, highest=1.0))
         object.__setattr__(self, "crop_ratio", _range("crop_ratio", self.crop_ratio, highest=math.inf))
+        if not isinstance(self.flip, bool):
+            raise invalid("flip", self.flip, "True or False")
         if isinstance(self.shift, bool) or not isinstance(self.shift, int) or self.shift < 0:
             raise invalid("shift", self.shift, "an integer of at least 0, in pixels")
         if self.shift_mode not in ("zero", "cyclic"):
             raise unknown_name("shift_mode", self.shift_mode, ("zero", "cyclic"))
-        if not (math.isfinite(self.mixup) and self.mixup >= 0):
+        if not isinstance(self.mixup, int | float) or not 0 <= self.mixup < math.inf:
             raise invalid("mixup", self.mixup, "a finite number of at least 0")
         if self.mixup_per not in ("batch", "example"):
             raise unknown_name("mixup_per", self.mixup_per, ("batch", "example"))
@@ -64,8 +66,9 @@ class Augmentation:
 
 
 def _range(name: str, value: tuple[float, float], highest: float) -> tuple[float, float]:
-    bounds = tuple(value)
-    if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= highest or math.isinf(bounds[1]):
+    bounds = tuple(value) if isinstance(value, tuple | list) else ()
+    numbers = all(isinstance(bound, int | float) for bound in bounds)
+    if len(bounds) != 2 or not numbers or not 0 < bounds[0] <= bounds[1] <= highest or math.isinf(bounds[1]):
         limit = "" if math.isinf(highest) else f", at most {highest:g}"
         raise invalid(name, value, f"two positive numbers, lowest and highest{limit}")
     return float(bounds[0]), float(bounds[1])

@@ -83,12 +83,12 @@ def data_roots(root: str | os.PathLike[str] | None = None) -> list[tuple[str, Pa
 
     Examples
     --------
-    >>> data_roots("here")[0]
-    ('--data-root', PosixPath('here'))
+    >>> [label for label, folder in data_roots("here")][0]
+    '--data-root'
     """
-    roots = [] if root is None else [("--data-root", Path(root))]
+    roots = [] if root is None else [("--data-root", Path(root).expanduser())]
     if environment := os.environ.get("MLPTHEORY_DATA"):
-        roots.append(("$MLPTHEORY_DATA", Path(environment)))
+        roots.append(("$MLPTHEORY_DATA", Path(environment).expanduser()))
     roots.append(("the cache folder", platformdirs.user_cache_path("mlptheory")))
     return roots
 
@@ -115,9 +115,10 @@ def find_folder(name: str, folders: tuple[str, ...], root: str | os.PathLike[str
     roots = data_roots(root)
     for _, place in roots:
         for folder in folders:
-            for candidate in (place / folder, place):
-                if candidate.name == folder and candidate.is_dir():
-                    return candidate
+            if (place / folder).is_dir():
+                return place / folder
+            if place.absolute().name == folder and place.is_dir():
+                return place.absolute()
     looked = ", ".join(f"{label} ({place})" for label, place in roots)
     raise MissingDataError(
         f"dataset = {name!r}: no folder {' or '.join(folders)} in {looked}; get it from {source}, unpack it, "

@@ -122,7 +122,7 @@ def read_binary(path: Path, examples: int, label_bytes: int, num_classes: int) -
     if found != expected:
         raise DamagedFileError(f"{path}: expected {expected} bytes, found {found}")
     rows = np.fromfile(path, dtype=np.uint8).reshape(examples, label_bytes + _PIXELS)
-    return np.ascontiguousarray(rows[:, label_bytes:]), _labels(path, rows[:, label_bytes - 1], num_classes)
+    return np.ascontiguousarray(rows[:, label_bytes:]), _labels(path, rows[:, label_bytes - 1].tolist(), num_classes)
 
 
 def read_python(path: Path, examples: int, label_key: str, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -161,11 +161,11 @@ def read_python(path: Path, examples: int, label_key: str, num_classes: int) -> 
     if not isinstance(labels, list) or len(labels) != examples or not all(type(label) is int for label in labels):
         count = len(labels) if isinstance(labels, list) else type(labels).__name__
         raise DamagedFileError(f"{path}: expected {label_key!r} with {examples} integers, found {count}")
-    return images, _labels(path, labels, num_classes)
+    return np.ascontiguousarray(images), _labels(path, labels, num_classes)
 
 
-def _labels(path: Path, labels: np.ndarray | Sequence[int], num_classes: int) -> np.ndarray:
-    wrong = next((int(label) for label in labels if not 0 <= label < num_classes), None)
+def _labels(path: Path, labels: Sequence[int], num_classes: int) -> np.ndarray:
+    wrong = next((label for label in (min(labels), max(labels)) if not 0 <= label < num_classes), None)
     if wrong is not None:
         raise DamagedFileError(f"{path}: expected labels from 0 to {num_classes - 1}, found {wrong}")
     return np.asarray(labels, dtype=np.int64)

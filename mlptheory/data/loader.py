@@ -116,6 +116,8 @@ class Loader:
                 f"batch_size = {batch_size}: larger than the training set of {len(dataset)} examples: "
                 f"expected an integer from 1 to {len(dataset)}"
             )
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise invalid("dtype", dtype, "a floating-point torch.dtype")
         if permute not in ("after", "before"):
             raise unknown_name("permute", permute, ("after", "before"))
         if image_size is not None and (
@@ -135,6 +137,7 @@ class Loader:
         self._operators = RandomOperators(
             self.augmentation, (height, width), size, seed=seed, device=self.device, dtype=dtype
         )
+        self._mixes = self.augmentation.mixup_per if self.augmentation.mixup else None
         self._moves = self.augmentation.moves_pixels or size != (height, width)
         self._images = dataset.images.reshape(len(dataset), -1)
         self._labels = dataset.labels.to(self.device)
@@ -150,8 +153,8 @@ class Loader:
         normalization = normalization or Normalization(mean=(0.0,) * channels, std=(1.0,) * channels)
         mean = torch.tensor(normalization.mean, dtype=torch.float64)
         std = torch.tensor(normalization.std, dtype=torch.float64)
-        to = {"device": self.device, "dtype": self.dtype}
-        return (1 / (255 * std)).to(**to)[:, None], (-mean / std).to(**to)[:, None]
+        scale, offset = 1 / (255 * std), -mean / std
+        return tuple(value.to(self.dtype).to(self.device)[:, None] for value in (scale, offset))
 
     def _permute(self, seed: int, early: bool) -> None:
         if not early:
@@ -191,38 +194,51 @@ class Loader:
         ------
         Batch
             On the device.
+
+        Raises
+        ------
+        InputError
+            If `epoch` is negative or `start` is beyond the epoch's end.
         """
+        if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
+            raise invalid("epoch", epoch, "an integer of at least 0")
+        if not 0 <= start <= len(self):
+            raise invalid("start", start, f"an integer from 0 to {len(self)}, the batches of an epoch")
+        return self._epoch(int(epoch), start)
+
+    def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         order = self.order(epoch)
+        weights = self._mixup_weights(epoch, 0, np.arange(len(self.dataset))) if self._mixes == "example" else None
         for index in range(start, len(self)):
             examples = order[index * self.batch_size : (index + 1) * self.batch_size]
-            yield self._batch(epoch, index, examples)
+            if self._mixes == "batch":
+                yield self._batch(epoch, examples, self._mixup_weights(epoch, index, examples))
+            else:
+                yield self._batch(epoch, examples, None if weights is None else weights[examples])
 
-    def _batch(self, epoch: int, index: int, examples: np.ndarray) -> Batch:
+    def _mixup_weights(self, epoch: int, batch: int, examples: np.ndarray) -> np.ndarray:
+        augmentation = self.augmentation
+        return draw_mixup(
+            self.seed, epoch, batch, examples, len(self.dataset), augmentation.mixup, augmentation.mixup_per
+        )
+
+    def _batch(self, epoch: int, examples: np.ndarray, weights: np.ndarray | None) -> Batch:
+        chosen = torch.from_numpy(examples).to(self.device)
         if self.shuffle:
-            chosen = torch.from_numpy(examples).to(self.device)
             pixels, targets = self._images.index_select(0, chosen), self._labels.index_select(0, chosen)
         else:
             part = slice(int(examples[0]), int(examples[-1]) + 1)
-            chosen = torch.from_numpy(examples).to(self.device)
             pixels, targets = self._images[part], self._labels[part]
         inputs = pixels.to(self.dtype).view(len(examples), len(self._scale), -1).mul_(self._scale).add_(self._offset)
         inputs = inputs.view(len(examples), *self.dataset.image_shape)
         if self._moves:
             inputs = apply_operator(inputs, *self._operators.draw(epoch, examples))
         mix = partners = None
-        if self.augmentation.mixup:
-            weights = draw_mixup(
-                self.seed,
-                epoch,
-                index,
-                examples,
-                len(self.dataset),
-                self.augmentation.mixup,
-                self.augmentation.mixup_per,
-            )
-            mix = torch.from_numpy(weights).to(self.dtype).to(self.device)
+        if weights is not None:
+            # Losses are weighted in at least float32, whatever the inputs are stored in.
+            mix = torch.from_numpy(weights).to(torch.promote_types(self.dtype, torch.float32)).to(self.device)
             partners = targets.roll(1)
-            inputs = torch.lerp(inputs.roll(1, dims=0), inputs, mix[:, None, None, None])
+            inputs = torch.lerp(inputs.roll(1, dims=0), inputs, mix.to(self.dtype)[:, None, None, None])
         if self._permutation is not None:
-            inputs = inputs.view(len(examples), -1)[:, self._permutation].view(len(examples), *self.input_shape)
+            inputs = inputs.view(len(examples), -1).index_select(1, self._permutation).view(-1, *self.input_shape)
         return Batch(inputs, targets, partners, mix, chosen)

@@ -164,6 +164,8 @@ def center_crop_matrix(size_in: int, size_out: int, dtype: torch.dtype = torch.f
     tensor([[0., 1., 0., 0.],
             [0., 0., 1., 0.]])
     """
+    if not 1 <= size_out <= size_in:
+        raise invalid("size_out", size_out, f"an integer from 1 to {size_in}, the size before")
     return crop_matrix((size_in - size_out) // 2, size_out, size_in, dtype)
 
 

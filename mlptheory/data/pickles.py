@@ -32,9 +32,9 @@ class _Array:
 
     def __setstate__(self, state: tuple) -> None:
         _version, shape, dtype, fortran, content = state
-        if not isinstance(dtype, _Dtype) or fortran or not isinstance(content, bytes):
-            raise pickle.UnpicklingError("an array that is not of unsigned bytes in C order")
-        self.values = np.frombuffer(content, dtype=np.uint8).reshape(shape)
+        if not isinstance(dtype, _Dtype) or not isinstance(content, bytes):
+            raise pickle.UnpicklingError("an array that is not of unsigned bytes")
+        self.values = np.frombuffer(content, dtype=np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
 class _MakeDtype:
@@ -117,7 +117,8 @@ def read_pickle(path: Path, smallest: int, largest: int) -> dict[str, Any]:
     except Exception as error:  # a garbled pickle can raise nearly anything
         reason = " ".join(str(error).split())
         raise DamagedFileError(
-            f"{path}: expected a whole pickle, found {found} bytes that end or go wrong: {reason}"
+            f"{path}: expected a whole pickle of {smallest} to {largest} bytes, "
+            f"found {found} bytes that are cut short or garbled ({reason})"
         ) from error
     if stream.tell() != found:
         raise DamagedFileError(f"{path}: expected a pickle of {stream.tell()} bytes, found {found}")

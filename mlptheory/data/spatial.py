@@ -13,7 +13,7 @@ from mlptheory.data.crops import random_resized_crop_boxes
 from mlptheory.data.operators import crop_resize_matrix, resize_matrix, shift_matrix
 
 # Above this, matrices of all windows would cost more memory than they save time.
-_BANK_BYTES = 64 * 2**20
+_BANK_BYTES = 128 * 2**20
 
 
 class RandomOperators:

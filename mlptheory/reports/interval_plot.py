@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from markupsafe import Markup
 
 from mlptheory.reports.numbers import effect_text, is_number
 
-WIDTH = 440
-_HEIGHT = 74
-_PAD = 14
-_AXIS = 46
-_LABEL_GAP = 40
+WIDTH = 320
+_HEIGHT = 62
+_PAD = 34
+_AXIS = 42
+_LABEL_GAP = 20
 
 
 def interval_svg(verdict: Mapping[str, Any]) -> Markup | None:
@@ -39,7 +39,7 @@ def interval_svg(verdict: Mapping[str, Any]) -> Markup | None:
         if margin > 0:
             far_enough = abs(at(value) - at(0.0)) >= _LABEL_GAP
             parts.append(_tick(at(value), f"{sign}δ" if far_enough else "", "margin"))
-    y = _AXIS - 18
+    y = _AXIS - 17
     parts.append(f'<line class="interval" x1="{at(low):.1f}" x2="{at(high):.1f}" y1="{y}" y2="{y}"/>')
     parts += [
         f'<line class="interval" x1="{at(end):.1f}" x2="{at(end):.1f}" y1="{y - 5}" y2="{y + 5}"/>'
@@ -52,17 +52,17 @@ def interval_svg(verdict: Mapping[str, Any]) -> Markup | None:
     return Markup(f'<svg class="interval-plot" viewBox="0 0 {WIDTH} {_HEIGHT}"{label}>{"".join(parts)}</svg>')
 
 
-def _scale(smallest: float, largest: float):
+def _scale(smallest: float, largest: float) -> Callable[[float], float]:
     span = (largest - smallest) or 1.0
     middle = (largest + smallest) / 2
 
     def at(value: float) -> float:
-        return WIDTH / 2 + (value - middle) / span * (WIDTH - 2 * (_PAD + 30))
+        return WIDTH / 2 + (value - middle) / span * (WIDTH - 2 * _PAD)
 
     return at
 
 
-def _claimed_region(direction: object, margin: float, at) -> list[str]:
+def _claimed_region(direction: object, margin: float, at: Callable[[float], float]) -> list[str]:
     edges = {
         "greater": (at(margin), float(WIDTH)),
         "less": (0.0, at(-margin)),
@@ -75,5 +75,5 @@ def _claimed_region(direction: object, margin: float, at) -> list[str]:
 
 
 def _tick(x: float, label: str, kind: str) -> str:
-    text = f'<text x="{x:.1f}" y="{_AXIS + 19}" text-anchor="middle">{label}</text>' if label else ""
+    text = f'<text x="{x:.1f}" y="{_AXIS + 17}" text-anchor="middle">{label}</text>' if label else ""
     return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{_AXIS + 4}"/>{text}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 MISSING = "–"
@@ -97,3 +98,36 @@ def cell_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(cell_text(item) for item in value)
     return str(value)
+
+
+def column_texts(values: Sequence[Any]) -> list[str]:
+    """Write the cells of one column; floats share their decimals, so that they can be compared down the column.
+
+    Examples
+    --------
+    >>> column_texts([3.9, 3.42, None]), column_texts([5e-05, 0.1]), column_texts([64, 4096])
+    (['3.90', '3.42', '–'], ['5e-05', '0.1'], ['64', '4096'])
+    """
+    texts = [cell_text(value) for value in values]
+    floats = [text for text, value in zip(texts, values, strict=True) if isinstance(value, float) and is_number(value)]
+    if any("e" in text for text in floats):
+        return texts
+    decimals = max((len(text.partition(".")[2]) for text in floats), default=0)
+    return [
+        f"{value:.{decimals}f}".replace("-", _MINUS) if isinstance(value, float) and is_number(value) else text
+        for text, value in zip(texts, values, strict=True)
+    ]
+
+
+def mean_and_deviation_text(mean: float, deviation: float | None) -> str:
+    """Write mean ± standard deviation with two significant digits of the deviation.
+
+    Examples
+    --------
+    >>> mean_and_deviation_text(50.8571, 0.3349), mean_and_deviation_text(2.0, None)
+    ('50.86 ± 0.33', '2')
+    """
+    if deviation is None:
+        return cell_text(mean)
+    decimals = decimals_for(deviation)
+    return f"{mean:.{decimals}f} ± {deviation:.{decimals}f}".replace("-", _MINUS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -13,7 +14,7 @@ from markupsafe import Markup
 from mlptheory.base import InputError, invalid
 from mlptheory.reports.arms import arm_table
 from mlptheory.reports.interval_plot import interval_svg
-from mlptheory.reports.numbers import cell_text, effect_text, is_number, p_text
+from mlptheory.reports.numbers import cell_text, column_texts, effect_text, is_number, p_text
 from mlptheory.reports.terminal import MARKS
 
 if TYPE_CHECKING:
@@ -64,10 +65,11 @@ def render_html(payload: Mapping[str, Any], figures: Mapping[str, Markup], bibte
             design=design,
             cards=[_card(verdict, design.get("claims", ())) for verdict in payload["verdicts"]],
             counts=_counts(payload["verdicts"]),
-            figures=figures,
-            arms=arm_table(table),
-            effects=payload.get("effects"),
-            table=table,
+            figures=[(caption, svg, _width_pt(svg)) for caption, svg in figures.items()],
+            arms=_shown(arm_table(table)),
+            effects=_shown(payload.get("effects")),
+            table=_shown(table),
+            runs=len(table["rows"]),
             diverged=payload.get("diverged") or [],
             settings=_settings(design),
             environment=dict(_flat(payload.get("environment") or {})),
@@ -115,7 +117,7 @@ def _card(verdict: Mapping[str, Any], claims: Any) -> dict[str, Any]:
         "verdict": verdict["verdict"],
         "kind": verdict["verdict"] if verdict["verdict"] in MARKS else "inconclusive",
         "mark": MARKS.get(verdict["verdict"], ""),
-        "effect": effect,
+        "effect": effect if is_number(verdict.get("effect")) else None,
         "interval": interval if has_interval else None,
         "level": f"{100 * (verdict.get('level') or 0.95):g} %",
         "plot": interval_svg(verdict),
@@ -123,7 +125,7 @@ def _card(verdict: Mapping[str, Any], claims: Any) -> dict[str, Any]:
         "margin": f"{verdict['margin']:g}" if is_number(verdict.get("margin")) else None,
         "claimed": _claimed(verdict),
         "n": verdict["n"],
-        "p": p_text(verdict.get("p")),
+        "p": p_text(verdict["p"]) if is_number(verdict.get("p")) else None,
         "reason": verdict.get("reason", ""),
         "source": verdict.get("source", ""),
         "scope": verdict.get("scope", ""),
@@ -149,12 +151,38 @@ def _counts(verdicts: Any) -> list[tuple[str, int]]:
     return [(kind, kinds.count(kind)) for kind in MARKS if kind in kinds]
 
 
+def _shown(table: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Write a table's cells and say which columns stand to the right; None for a table without rows."""
+    if not table or not table["rows"]:
+        return None
+    written = [column_texts(values) for values in zip(*table["rows"], strict=True)]
+    columns = [
+        {
+            "name": _label(str(column["name"])),
+            "key": column["name"],
+            "unit": column["unit"] if column.get("unit") and column["unit"] != column["name"] else "",
+            "description": column.get("description") or "",
+            "statistic": column.get("statistic", ""),
+            "numeric": column.get("numeric") or all(value is None or is_number(value) for value in values),
+        }
+        for column, values in zip(table["columns"], zip(*table["rows"], strict=True), strict=True)
+    ]
+    return {"columns": columns, "rows": list(zip(*written, strict=True))}
+
+
+def _width_pt(svg: str) -> float:
+    found = re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)
+    return float(found.group(1)) if found else 234.0
+
+
 def _settings(design: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Group what is left of the design: one group a nested part, the plain values first."""
     rest = {name: value for name, value in design.items() if name not in _SHOWN_ELSEWHERE}
     plain = {_label(name): value for name, value in rest.items() if not isinstance(value, Mapping)}
     groups = [("", plain)] if plain else []
-    return groups + [(_label(name), dict(_flat(value))) for name, value in rest.items() if isinstance(value, Mapping)]
+    return groups + [
+        (_label(name).capitalize(), dict(_flat(value))) for name, value in rest.items() if isinstance(value, Mapping)
+    ]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -192,15 +220,13 @@ def _style() -> Markup:
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader
 
     environment = Environment(
         loader=PackageLoader("mlptheory", "reports"),
         autoescape=True,
-        undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(cell=cell_text, value=_value, label=_label)
-    environment.tests["number"] = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
+    environment.filters.update(value=_value, label=_label)
     return environment

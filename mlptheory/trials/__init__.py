@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "trial": ["Measurement", "Trial"],
+        "single": ["run_recipe"],
         "record": ["Record"],
         "store": ["FolderStore", "MemoryStore", "open_store"],
         "schedule": ["Schedule", "plan_schedule"],

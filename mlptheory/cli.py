@@ -1,0 +1,339 @@
+"""The command line: a view of the dataclasses, and nothing that Python does not offer too."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from mlptheory import __version__
+from mlptheory.arguments import read_arguments
+from mlptheory.base.errors import InputError, invalid, unknown_name
+from mlptheory.base.plugins import load_plugins
+
+USAGE = """\
+usage: mlptheory COMMAND [OPTIONS]
+
+Does this claim of deep-learning theory hold for MLPs as they are really trained?
+
+commands
+  probe list             the probes and their questions
+  probe NAME             plan, run and judge one; --help lists its settings
+  train [RECIPE.toml]    train one recipe, every field of it an option
+  data list              the datasets, and where their files are looked for
+  report DIR             write the report of a finished probe again
+  cite [PROBE]           BibTeX of mlptheory, and of what a probe rests on
+
+options
+  -h, --help             this page; after a command, that command's
+  --version              the version
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """How a probe is run; none of it changes a number.
+
+    Attributes
+    ----------
+    out : str
+        Folder for the result, the report and the store of finished trials.
+    data_root : str or None
+        Where official dataset files are looked for first.
+    workers : int or None
+        Trials beside each other; as many as cores hold, if None.
+    device : str or None
+        cpu, cuda or mps; the best that is there, if None.
+    plugin : tuple of str
+        Python files that register your own datasets, models, probes.
+    plan_only : bool
+        Print the plan and stop.
+    json : bool
+        Print verdicts and files as JSON on stdout, everything else on stderr.
+    """
+
+    out: str = "out"
+    data_root: str | None = None
+    workers: int | None = None
+    device: str | None = None
+    plugin: tuple[str, ...] = ()
+    plan_only: bool = False
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How a recipe is run.
+
+    Attributes
+    ----------
+    out : str
+        Folder for the record, the weights and the checkpoint.
+    data_root : str or None
+        Where official dataset files are looked for first.
+    threads : int or None
+        CPU threads, part of the record's digest; all cores, if None.
+    device : str or None
+        cpu, cuda or mps; the best that is there, if None.
+    plugin : tuple of str
+        Python files that register your own datasets and models.
+    json : bool
+        Print the record as JSON on stdout, everything else on stderr.
+    """
+
+    out: str = "out"
+    data_root: str | None = None
+    threads: int | None = None
+    device: str | None = None
+    plugin: tuple[str, ...] = ()
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Where datasets are looked for.
+
+    Attributes
+    ----------
+    data_root : str or None
+        Where official dataset files are looked for first.
+    plugin : tuple of str
+        Python files that register your own datasets.
+    """
+
+    data_root: str | None = None
+    plugin: tuple[str, ...] = ()
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 2 for bad input, 130 after Ctrl-C, 1 for anything else."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    warnings.showwarning = lambda message, *_: print(f"mlptheory: note: {message}", file=sys.stderr)
+    try:
+        return _dispatch(arguments)
+    except InputError as error:
+        print(f"mlptheory: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mlptheory: interrupted; finished trials are kept, and the same command goes on", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"mlptheory: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    if arguments[0] == "--version":
+        print(f"mlptheory {__version__}")
+        return 0
+    return _choose("command", COMMANDS, arguments)(arguments[1:])
+
+
+def _choose(kind: str, choices: dict[str, Any], arguments: Sequence[str]) -> Any:
+    if not arguments:
+        raise InputError(f"{kind}: expected one of {', '.join(choices)}")
+    if arguments[0] not in choices:
+        raise unknown_name(kind, arguments[0], choices)
+    return choices[arguments[0]]
+
+
+def _plugins_named(arguments: Sequence[str]) -> list[str]:
+    """Return the files after --plugin, which must load before the arguments that name what they register."""
+    files: list[str] = []
+    taking = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            name, _, value = argument.partition("=")
+            taking = name == "--plugin" and not value
+            files += [value] if name == "--plugin" and value else []
+        elif taking:
+            files.append(argument)
+    return files
+
+
+def _probe(arguments: list[str]) -> int:
+    from mlptheory.probes.registry import probes
+
+    load_plugins(_plugins_named(arguments))
+    if arguments in (["-h"], ["--help"], []):
+        print("usage: mlptheory probe list | NAME [OPTIONS]\n")
+    if arguments in (["-h"], ["--help"], [], ["list"]):
+        for name in probes:
+            print(f"{name:<14} {probes.summary(name)}")
+        return 0
+    if arguments[0] not in probes:
+        raise unknown_name("probe", arguments[0], [*probes, "list"])
+    return _run_probe(probes[arguments[0]], arguments[1:])
+
+
+def _run_probe(cls: Any, arguments: list[str]) -> int:
+    import tyro
+
+    command = make_dataclass(
+        "Command",
+        [
+            ("probe", Annotated[cls, tyro.conf.arg(name="", help="The design; every field decides the result.")]),
+            ("options", Annotated[ProbeOptions, tyro.conf.arg(name="")]),
+        ],
+        frozen=True,
+    )
+    read = read_arguments(command, arguments, prog=f"mlptheory probe {cls.name}", description=cls.question)
+    probe, options = read.probe, read.options
+
+    from mlptheory.probes.result import claim_folder
+    from mlptheory.trials import FolderStore, WorkerDiedError
+
+    say = sys.stderr if options.json else sys.stdout
+    common = {"data_root": options.data_root, "workers": options.workers, "device": options.device}
+    if options.plan_only:
+        print(probe.plan(**common))
+        return 0
+    store = FolderStore(Path(options.out) / "store") if _writable(options.out) else None
+    plan = probe.plan(store=store, **common)
+    claim_folder(options.out, plan.design)
+    print(plan, file=say, flush=True)
+    try:
+        result = probe.run(store=store, plugins=options.plugin, planned_s=plan.seconds, **common)
+    except WorkerDiedError as error:
+        print(f"mlptheory: {error}", file=sys.stderr)
+        return 1
+    files = result.save(options.out)
+    if options.json:
+        payload = result.to_plain()
+        shown = {
+            "digest": payload["design"]["digest"],
+            "verdicts": payload["verdicts"],
+            "files": {name: str(path) for name, path in files.items()},
+        }
+        print(json.dumps(shown, indent=1))
+        return 0
+    print(f"\n{result}\n")
+    print(f"{plan.seconds:.0f} s planned, {result.timing['taken_s']:.0f} s taken")
+    print(f"report: {files['report.html']}")
+    print(f"also in {options.out}: {', '.join(sorted(set(files) - {'report.html'}))}")
+    return 0
+
+
+def _writable(folder: str) -> bool:
+    from mlptheory.base.files import writable_folder
+
+    return writable_folder("out", folder).is_dir()
+
+
+def _train(arguments: list[str]) -> int:
+    import tyro
+
+    from mlptheory.training import Recipe, read_recipe
+
+    load_plugins(_plugins_named(arguments))
+    file = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    recipe, paper = read_recipe(file) if file else (Recipe(), {})
+    command = make_dataclass(
+        "Command",
+        [
+            ("recipe", Annotated[Recipe, tyro.conf.arg(name="", help="The recipe; every field decides the result.")]),
+            ("options", Annotated[TrainOptions, tyro.conf.arg(name="")], field(default_factory=TrainOptions)),
+        ],
+        frozen=True,
+    )
+    read = read_arguments(
+        command,
+        arguments[1:] if file else arguments,
+        prog="mlptheory train [RECIPE.toml]",
+        description="Train one recipe; a file gives the defaults of its options.",
+        default=command(recipe=recipe),
+    )
+    from mlptheory.trials.single import run_recipe
+
+    options = read.options
+    record = run_recipe(
+        read.recipe,
+        out=options.out,
+        paper=paper,
+        data_root=options.data_root,
+        threads=options.threads,
+        device=options.device,
+    )
+    if options.json:
+        print(record.to_json(), end="")
+        return 0
+    _show_record(record, paper, options.out)
+    return 0
+
+
+def _show_record(record: Any, paper: dict[str, Any], out: str) -> None:
+    if record.diverged:
+        print(f"diverged at step {record.diverged['step']} (epoch {record.diverged['epoch']})")
+    for name, value in record.metrics.items():
+        if value is not None:
+            print(
+                f"{name:<30} {100 * value:.2f} %" if name.endswith(("accuracy", "top5")) else f"{name:<30} {value:.6g}"
+            )
+    for name, value in paper.items():
+        print(f"paper, {name:<23} {value}")
+    print(f"{record.seconds:.0f} s taken; record and weights in {out}")
+
+
+def _data(arguments: list[str]) -> int:
+    from mlptheory.data import data_roots, datasets, load
+
+    _choose("data command", {"list": None}, arguments)
+    options = read_arguments(
+        DataOptions, arguments[1:], prog="mlptheory data list", description="The datasets and where they are."
+    )
+    load_plugins(options.plugin)
+    for name in datasets:
+        try:
+            found = load(name, "train", root=options.data_root)
+            state = f"{len(found)} training images of {'x'.join(str(size) for size in found.image_shape)}"
+        except InputError as error:
+            state = "not found" if isinstance(error, FileNotFoundError) else str(error)
+        print(f"{name:<14} {state:<42} {datasets.summary(name)}")
+    print("looked in: " + ", ".join(str(root) for root in data_roots(options.data_root)))
+    return 0
+
+
+def _report(arguments: list[str]) -> int:
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        raise invalid("report", " ".join(arguments), "one folder that a probe wrote to")
+    from mlptheory.base.files import write_atomically
+    from mlptheory.probes.result import load_result
+
+    result = load_result(arguments[0])
+    path = Path(arguments[0]) / "report.html"
+    write_atomically(path, result.html())
+    print(result)
+    print(f"\nreport: {path}")
+    return 0
+
+
+def _cite(arguments: list[str]) -> int:
+    from mlptheory.probes.registry import probes
+    from mlptheory.reports import bibtex
+
+    keys = ["mlptheory"]
+    for name in arguments:
+        if name not in probes:
+            raise unknown_name("probe", name, probes)
+        keys += probes[name].references
+    print(bibtex(keys), end="")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "probe": _probe,
+    "train": _train,
+    "data": _data,
+    "report": _report,
+    "cite": _cite,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

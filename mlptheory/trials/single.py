@@ -1,0 +1,97 @@
+"""One recipe by itself: trained in this process, recorded, its weights kept."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from mlptheory.base.configuration import require_integer
+from mlptheory.base.files import writable_folder, write_atomically
+from mlptheory.training import Observer, Recipe
+from mlptheory.training.examples import data_digest
+from mlptheory.trials.digest import trial_digest
+from mlptheory.trials.record import Record
+from mlptheory.trials.run import Task, run_trial
+from mlptheory.trials.schedule import plan_schedule
+from mlptheory.trials.store import FolderStore
+from mlptheory.trials.trial import Trial
+
+OBSERVERS = (Observer(name="evaluation", every="doubling"), Observer(name="weights", every="end"))
+
+
+def run_recipe(
+    recipe: Recipe,
+    *,
+    out: str | Path,
+    paper: Mapping[str, Any] | None = None,
+    data_root: str | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    progress: bool = True,
+) -> Record:
+    """Train a recipe, unless the folder holds its record already.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    out : path-like
+        Gets record.json, with the paper's numbers beside, model.safetensors, and a store with the checkpoint.
+    paper : mapping, optional
+        What a paper says of this recipe.
+    data_root : str, optional
+        Where official dataset files are looked for first.
+    threads : int, optional
+        CPU threads, part of the digest; all cores if None.
+    device : str, optional
+        The best that torch finds, if None.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Record
+
+    Raises
+    ------
+    InputError
+        If the recipe does not fit its data, or the folder cannot be written.
+    """
+    folder = writable_folder("out", out)
+    if threads is not None:
+        require_integer("threads", threads, 1)
+    trial = Trial(recipe=recipe, observers=OBSERVERS)
+    schedule = plan_schedule([trial], device=device, threads=threads or os.cpu_count() or 1)
+    digest = trial_digest(
+        trial, data_digests={recipe.data.name: data_digest(recipe.data.name, data_root)}, schedule=schedule
+    )
+    store = FolderStore(folder / "store")
+    record, weights = store.get(digest), store.get_weights(digest)
+    if record is None or weights is None:
+        task = Task(
+            trial=trial,
+            digest=digest,
+            parent_digests=(),
+            parent_weights=(),
+            schedule=schedule,
+            data_root=data_root,
+            checkpoint=store.checkpoint_path(digest),
+            keep_weights=True,
+        )
+        with tqdm(disable=not progress, unit="step", dynamic_ncols=True) as bar:
+
+            def advance(step: int, total: int) -> None:
+                bar.total = total
+                bar.update(step - bar.n)
+
+            record, weights = run_trial(task, advance)
+        store.put_weights(digest, weights)
+        store.put(record)
+    shown = {**json.loads(record.to_json())["record"], "paper": dict(paper or {})}
+    write_atomically(folder / "model.safetensors", weights)
+    write_atomically(folder / "record.json", json.dumps(shown, indent=1) + "\n")
+    return record

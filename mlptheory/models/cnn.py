@@ -50,6 +50,8 @@ class CNN(ImageModel):
     [(2, 32, 8, 8), (2, 64, 4, 4), (2, 128, 2, 2), (2, 128), (2, 10)]
     """
 
+    family = "CNN"
+
     def __init__(
         self, config: ModelConfig, input_shape: tuple[int, int, int], num_classes: int, *, seed: int | None = 0
     ) -> None:

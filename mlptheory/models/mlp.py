@@ -118,6 +118,8 @@ class SMLP(_MLP):
     ['embedding', 'block0', 'block1', 'logits']
     """
 
+    family = "S"
+
     def _block(self) -> nn.Module:
         return _StandardBlock(self.parsed.width, self.config, self.width_ratio)
 
@@ -152,6 +154,8 @@ class BMLP(_MLP):
     >>> tuple(model.blocks[0].expand.weight.shape)
     (32, 16)
     """
+
+    family = "B"
 
     def _block(self) -> nn.Module:
         return _BottleneckBlock(self.parsed.width, self.parsed.expansion, self.config, self.width_ratio)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mlptheory.base import InputError
+from mlptheory.base import InputError, invalid
 from mlptheory.base.random import torch_generator
 from mlptheory.models.config import ModelConfig
 from mlptheory.models.layers import NORMALIZATIONS, initialize_layer
@@ -24,12 +24,21 @@ class ImageModel(nn.Module):
         Number of logits.
     width_ratio : float
         Width over base width, which muP depends on.
+
+    Raises
+    ------
+    InputError
+        If the configuration's name is of another family.
     """
+
+    family: str
 
     def __init__(self, config: ModelConfig, input_shape: tuple[int, int, int], num_classes: int) -> None:
         super().__init__()
         self.config = config.resolved()
         self.parsed = config.parsed
+        if self.parsed.family != self.family:
+            raise invalid("model", config.name, f"a name of the family {self.family!r} for {type(self).__name__}")
         self.input_shape = tuple(input_shape)
         self.num_classes = num_classes
         self.width_ratio = self.parsed.width / config.base_width

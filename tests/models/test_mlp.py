@@ -8,7 +8,7 @@ import torch
 from scipy.special import erf
 
 from mlptheory.base import InputError
-from mlptheory.models import BMLP, SMLP, ModelConfig, build, count_parameters
+from mlptheory.models import BMLP, CNN, SMLP, ModelConfig, build, count_parameters
 
 
 def scrambled(model, seed=0):
@@ -205,10 +205,15 @@ def test_an_empty_batch_gives_no_logits():
 
 
 def test_the_classes_can_be_built_directly_with_a_seed():
-    config = ModelConfig(name="S-2/Wi-4")
-    direct, by_name = (
-        SMLP(config, (1, 2, 2), 3, seed=5),
-        build("S-2/Wi-4", image_size=2, channels=1, num_classes=3, seed=5),
-    )
+    before = torch.random.get_rng_state()
+    direct = SMLP(ModelConfig(name="S-2/Wi-4"), (1, 2, 2), 3, seed=5)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    by_name = build("S-2/Wi-4", image_size=2, channels=1, num_classes=3, seed=5)
     assert all(torch.equal(a, b) for a, b in zip(direct.parameters(), by_name.parameters(), strict=True))
     assert isinstance(build("B-1/Wi-4", image_size=2, num_classes=3), BMLP)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(SMLP, "B-2/Wi-4"), (BMLP, "S-2/Wi-4"), (CNN, "S-2/Wi-4")])
+def test_the_classes_take_names_of_their_own_family(kind, name):
+    with pytest.raises(InputError, match=f"model = '{name}': expected a name of the family .* for {kind.__name__}"):
+        kind(ModelConfig(name=name), (1, 2, 2), 3)

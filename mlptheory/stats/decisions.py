@@ -8,7 +8,7 @@ from mlptheory.base import InputError
 from mlptheory.stats import _checks
 from mlptheory.stats.claims import Claim
 from mlptheory.stats.intervals import Interval
-from mlptheory.stats.power import FEWEST_RUNS, Alternative, power_t, runs_for_power
+from mlptheory.stats.power import FEWEST_RUNS, Alternative, fewest_runs
 from mlptheory.stats.significance import p_value
 from mlptheory.stats.verdicts import Verdict
 
@@ -147,12 +147,10 @@ def _inconclusive(claim: Claim, interval: Interval, n: int) -> str:
 
     def runs(effect: float, margin: float, alternative: Alternative) -> str | None:
         """Say how many runs 90 % power needs; None if the study has them already."""
-        common = {"level": interval.level, "margin": margin, "alternative": alternative, "df_per_run": df_per_run}
-        if power_t(effect, spread, n, **common) >= _POWER:
-            return None
-        if power_t(effect, spread, _MANY_RUNS, **common) < _POWER:
+        fewest = fewest_runs(effect, spread, margin, _POWER, interval.level, alternative, df_per_run, most=_MANY_RUNS)
+        if fewest is None:
             return f"more than {_MANY_RUNS:,} runs"
-        return f"about {runs_for_power(effect, spread, power=_POWER, **common):,} runs"
+        return f"about {fewest:,} runs" if fewest > n else None
 
     if claim.direction == "equivalent":
         needed = runs(0.0, claim.margin, "equivalent")
@@ -169,7 +167,7 @@ def _inconclusive(claim: Claim, interval: Interval, n: int) -> str:
     observed = _quantity(interval.estimate, claim.unit)
     edges = {"greater": (claim.margin,), "less": (-claim.margin,), "equivalent": (-claim.margin, claim.margin)}
     distance = min(abs(interval.estimate - edge) for edge in edges[claim.direction])
-    # An interval that straddles the margin has at most even power for its own estimate, so the study is short of runs.
+    # A straddling interval has about even power for its own estimate, so only the margin itself leaves this empty.
     needed = None if distance == 0 else runs(distance, 0.0, "greater")
     if needed is None:
         return f"{straddles}; the observed effect of {observed} is the margin itself, which no number of runs decides."

@@ -11,7 +11,7 @@ import math
 from typing import Literal
 
 import numpy as np
-from scipy.special import chdtr, chdtri, nctdtr, ndtr, stdtrit
+from scipy.special import chdtr, gammainccinv, gammaincinv, ndtr, ndtri, stdtrit
 
 from mlptheory.base import InputError, unknown_name
 from mlptheory.stats import _checks
@@ -20,6 +20,8 @@ Alternative = Literal["greater", "less", "two-sided", "equivalent"]
 _ALTERNATIVES = ("greater", "less", "two-sided", "equivalent")
 FEWEST_RUNS = 3
 _MOST_RUNS = 10_000_000
+# Normal values beyond this many standard deviations have no weight in float64 sums.
+_FAR = 9.0
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(128)
 
 
@@ -37,8 +39,8 @@ def power_t(
     With ν = df_per_run · (n − 1) degrees of freedom, t* the (1 + level)/2 quantile of Student's law and T' of the
     noncentral t law with noncentrality (effect − margin) √n / sd, the power for "greater" is P(T' > t*): the interval
     lies wholly above +margin. "less" is its mirror image, "two-sided" the sum of the two, and "equivalent" the
-    probability that the interval lies wholly inside (−margin, +margin), integrated over the law of the sample's
-    standard deviation. Exact for Gaussian runs.
+    probability that the interval lies wholly inside (−margin, +margin). Exact for Gaussian runs, integrated numerically
+    to about 1e-9.
 
     Parameters
     ----------
@@ -124,17 +126,39 @@ def runs_for_power(
         allowed = where.get(alternative, f"inside ±{margin:g}")
         raise InputError(f"effect = {effect!r}: expected an effect {allowed}, as no number of runs shows any other")
 
+    runs = fewest_runs(effect, sd, margin, power, level, alternative, df_per_run, most=_MOST_RUNS)
+    if runs is None:
+        raise InputError(
+            f"effect = {effect!r}: expected one that at most {_MOST_RUNS} runs can tell from the margin of {margin!r}"
+            f" at sd = {sd!r}"
+        )
+    return runs
+
+
+def fewest_runs(
+    effect: float, sd: float, margin: float, power: float, level: float, alternative: str, df_per_run: float, most: int
+) -> int | None:
+    """Return what :func:`runs_for_power` does, of checked arguments, or None if it is more than `most`."""
+
     def enough(n: int) -> bool:
         return _power(effect, sd, n, level, margin, alternative, df_per_run) >= power
 
-    few, many = FEWEST_RUNS - 1, FEWEST_RUNS
-    while not enough(many):
-        if many >= _MOST_RUNS:
-            raise InputError(
-                f"effect = {effect!r}: expected one that at most {_MOST_RUNS} runs can tell from the margin of"
-                f" {margin!r} at sd = {sd!r}"
-            )
-        few, many = many, min(2 * many, _MOST_RUNS)
+    # The normal law's answer, plus what Student's tail adds, is a run or two off for the usual cases.
+    tail = ndtri((1 + level) / 2)
+    needed = ((tail + ndtri(power)) * sd / _distance(effect, margin, alternative)) ** 2 + tail**2 / 2
+    if needed > 4 * most:
+        return None
+    guess, step = min(max(math.ceil(needed), FEWEST_RUNS), most), 1
+    if enough(guess):
+        few = many = guess
+        while few == many or (few >= FEWEST_RUNS and enough(few)):
+            few, many, step = max(few - step, FEWEST_RUNS - 1), few, 2 * step
+    else:
+        few = many = guess
+        while few == many or not enough(many):
+            if many == most:
+                return None
+            few, many, step = many, min(many + step, most), 2 * step
     while many - few > 1:
         middle = (few + many) // 2
         few, many = (few, middle) if enough(middle) else (middle, many)
@@ -228,22 +252,53 @@ def _power(effect: float, sd: float, n: int, level: float, margin: float, altern
     df, root = df_per_run * (n - 1), math.sqrt(n) / sd
     quantile = float(stdtrit(df, (1 + level) / 2))
     if alternative == "equivalent":
-        return _equivalence_power(effect * root, margin * root, quantile, df)
-    # P(T' > t*) as the lower tail of the mirrored law, which keeps the digits of a small power.
-    above = float(nctdtr(df, (margin - effect) * root, -quantile)) if alternative != "less" else 0.0
-    below = float(nctdtr(df, (margin + effect) * root, -quantile)) if alternative != "greater" else 0.0
-    return min(1.0, above + below)
+        power = _inside(effect * root, margin * root, quantile, df)
+    else:
+        above = _beyond((effect - margin) * root, quantile, df) if alternative != "less" else 0.0
+        below = _beyond((-effect - margin) * root, quantile, df) if alternative != "greater" else 0.0
+        power = above + below
+    return min(max(power, 0.0), 1.0)
 
 
-def _equivalence_power(effect: float, margin: float, quantile: float, df: float) -> float:
-    """Return P(|Z + effect| < margin − quantile · S), Z standard normal, df·S² of the chi-squared law, units of sd/√n.
+# Both probabilities are over Z, standard normal, and S = sqrt(chi-squared/df), independent, in units of sd/√n. One of
+# the two is integrated out in closed form, the other by Gauss-Legendre: the one whose integrand is the smoother.
+# SciPy's noncentral t is not used because it returns NaN, or takes minutes, far in its tails.
 
-    Integrated over S's distribution function by Gauss-Legendre, up to where the interval alone fills the margin.
-    """
-    end = float(chdtr(df, df * (margin / quantile) ** 2))
-    if end == 0:
-        return 0.0
-    share = end * (_NODES + 1) / 2
-    room = np.maximum(margin - quantile * np.sqrt(chdtri(df, 1 - share) / df), 0)
-    inside = ndtr(room - effect) - ndtr(-room - effect)
-    return float(end / 2 * (_WEIGHTS @ inside))
+
+def _beyond(noncentrality: float, quantile: float, df: float) -> float:
+    """Return P(Z + noncentrality > quantile · S)."""
+    if quantile < math.sqrt(2 * df):
+        x, weights = _normal_nodes(-_FAR, _FAR)
+        return float(weights @ ndtr(noncentrality - quantile * _spread(x, df)))
+    z, weights = _normal_nodes(max(-_FAR, -noncentrality), _FAR)
+    return float(weights @ chdtr(df, df * ((z + noncentrality) / quantile) ** 2))
+
+
+def _inside(effect: float, margin: float, quantile: float, df: float) -> float:
+    """Return P(|Z + effect| < margin − quantile · S)."""
+    if quantile < math.sqrt(2 * df):
+        # Beyond this spread the interval alone is wider than the margins.
+        widest = float(ndtri(chdtr(df, df * (margin / quantile) ** 2)))
+        x, weights = _normal_nodes(-_FAR, min(widest, _FAR))
+        room = margin - quantile * _spread(x, df)
+        return float(weights @ (ndtr(room - effect) - ndtr(-room - effect)))
+    total = 0.0
+    for low, high in ((-margin - effect, -effect), (-effect, margin - effect)):
+        z, weights = _normal_nodes(max(low, -_FAR), min(high, _FAR))
+        room = np.maximum(margin - np.abs(z + effect), 0)
+        total += float(weights @ chdtr(df, df * (room / quantile) ** 2))
+    return total
+
+
+def _normal_nodes(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes and weights that integrate against the standard normal density from low to high."""
+    if high <= low:
+        return np.zeros(1), np.zeros(1)
+    x = low + (high - low) * (_NODES + 1) / 2
+    return x, (high - low) / 2 * _WEIGHTS * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+
+
+def _spread(x: np.ndarray, df: float) -> np.ndarray:
+    """Return the S that is as likely to be undercut as the standard normal value x, each tail from its own side."""
+    tail = ndtr(-np.abs(x))
+    return np.sqrt(np.where(x < 0, gammaincinv(df / 2, tail), gammainccinv(df / 2, tail)) * 2 / df)

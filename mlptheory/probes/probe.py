@@ -282,7 +282,9 @@ def _progress_bar(prepared: Prepared, data_root: str | None, *, shown: bool) -> 
     total = sum(work.values()) or 1.0
     done: dict[str, float] = {}
     form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    with tqdm(total=100.0, disable=not shown, bar_format=form, desc="trials", dynamic_ncols=True) as bar:
+    with tqdm(
+        total=100.0, disable=not shown, bar_format=form, desc="trials", dynamic_ncols=True, mininterval=0.5
+    ) as bar:
 
         def report(digest: str, share: float) -> None:
             moved = share - done.get(digest, 0.0)

@@ -177,7 +177,7 @@ def _peak_bytes(run: Run, parameters: int) -> int:
     weight_bytes = next(run.model.parameters()).element_size()
     microbatch = min(recipe.budget.microbatch or recipe.budget.batch_size, recipe.budget.batch_size)
     batch = next(iter(run.loader.batches(0)))
-    inputs = batch.inputs[:2]
+    inputs = batch.inputs[:2].clone()  # a slice would count the whole batch's storage
     run.model.eval()
     with autocast(run.precision, run.device):
         per_example = saved_for_backward_bytes(run.model, inputs) / len(inputs)

@@ -115,6 +115,8 @@ class BatchSize(Probe):
         _require_distinct("epochs", self.epochs, at_least=1)
         for seed in _require_seeds(self.seeds):
             require_integer("seeds", seed, 0)
+            if seed >= CONTROL_SEEDS:
+                raise invalid("seeds", seed, f"seeds below {CONTROL_SEEDS}, where the control's begin")
         if self.lr is not None:
             require_number("lr", self.lr, 0, low_open=True)
         elif self.optimizer == "sgd" or parsed.width is None:
@@ -171,7 +173,7 @@ class BatchSize(Probe):
                 statement="Larger batches reach a higher test accuracy at equal epochs.",
                 estimand=f"{change}, mean over lengths; these data, new seeds",
                 direction="greater",
-                test="95 % t interval of the per-seed change; not supported where an intermediate batch beats the largest",
+                test="95 % t interval of the per-seed change; not supported where a smaller batch beats the largest",
                 **common,
             )
         ]
@@ -182,7 +184,7 @@ class BatchSize(Probe):
                     statement="Larger batches are better at every training length.",
                     estimand=f"smallest over lengths of the {change}; these data, new seeds",
                     direction="greater",
-                    test=f"simultaneous (Bonferroni, {len(self.epochs)} lengths) 95 % t intervals; all must lie beyond δ",
+                    test=f"95 % t intervals, simultaneous over {len(self.epochs)} lengths (Bonferroni), all beyond δ",
                     **common,
                 )
             )
@@ -347,13 +349,16 @@ class BatchSize(Probe):
             return None
         cells = self._over_lengths(table).dropna()
         largest, smaller = max(self.batch_sizes), sorted(self.batch_sizes)[:-1]
-        for batch_size in smaller:
-            lead = mean_interval((cells[batch_size] - cells[largest]).to_numpy(), bonferroni_level(len(smaller)))
-            if lead.low > self.margin:
-                return (
-                    f"Not monotone: batch size {batch_size} beats the largest by {lead.estimate:.3g} percentage points "
-                    f"[{lead.low:.3g}, {lead.high:.3g}], so a line does not describe the effect."
-                )
+        level = bonferroni_level(len(smaller))
+        leads = {size: mean_interval((cells[size] - cells[largest]).to_numpy(), level) for size in smaller}
+        beating = [size for size in smaller if leads[size].low > self.margin]
+        if beating:
+            best = max(beating, key=lambda size: leads[size].estimate)
+            lead = leads[best]
+            return (
+                f"Not monotone: batch size {best} beats the largest by {lead.estimate:.3g} percentage points "
+                f"[{lead.low:.3g}, {lead.high:.3g}], so a line does not describe the effect."
+            )
         return None
 
     def effects(self, table: pd.DataFrame) -> pd.DataFrame:

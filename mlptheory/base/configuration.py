@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from mlptheory.base.errors import InputError, invalid, unknown_name
 
 C = TypeVar("C")
+_LARGEST = sys.float_info.max
 
 
 def to_plain(value: Any) -> Any:
@@ -96,7 +98,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if value not in arguments:
             raise unknown_name(where, value, [str(argument) for argument in arguments])
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST:
         return float(value)
     if hint is Any or type(value) is hint or (hint is type(None) and value is None):
         return value
@@ -109,7 +111,7 @@ def _convert_tuple(value: Any, arguments: tuple[Any, ...], where: str) -> tuple[
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return tuple(_convert(item, arguments[0], f"{where}[{index}]") for index, item in enumerate(value))
     if len(value) != len(arguments):
-        raise invalid(where, value, f"{len(arguments)} values")
+        raise invalid(where, value, f"a list of {len(arguments)} values")
     return tuple(
         _convert(item, argument, f"{where}[{index}]")
         for index, (item, argument) in enumerate(zip(value, arguments, strict=True))
@@ -120,7 +122,8 @@ def _describe(hint: Any) -> str:
     if hint is type(None):
         return "nothing"
     if typing.get_origin(hint) is tuple:
-        return "a list"
+        items = typing.get_args(hint)
+        return "a list" if items[-1] is Ellipsis else f"a list of {len(items)} values"
     return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}.get(hint, str(hint))
 
 
@@ -153,7 +156,7 @@ def require_number(
     good = (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
-        and math.isfinite(value)
+        and -_LARGEST <= value <= _LARGEST
         and (value > low if low_open else value >= low)
         and (value < high if high_open else value <= high)
     )
@@ -162,6 +165,20 @@ def require_number(
     lower = f"greater than {low:g}" if low_open else f"of at least {low:g}"
     upper = "" if math.isinf(high) else f" and {'less than' if high_open else 'at most'} {high:g}"
     raise invalid(argument, value, f"a number {lower}{upper}")
+
+
+def require_boolean(argument: str, value: Any) -> None:
+    """Raise unless `value` is True or False.
+
+    Examples
+    --------
+    >>> require_boolean("drop_last", "no")
+    Traceback (most recent call last):
+    ...
+    mlptheory.base.errors.InputError: drop_last = 'no': expected true or false
+    """
+    if not isinstance(value, bool):
+        raise invalid(argument, value, "true or false")
 
 
 def require_choice(argument: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from mlptheory.base.configuration import from_plain, require_choice, require_integer, require_number, to_plain
+from mlptheory.base.configuration import (
+    from_plain,
+    require_boolean,
+    require_choice,
+    require_integer,
+    require_number,
+    to_plain,
+)
 from mlptheory.base.errors import InputError, invalid
 from mlptheory.data import Augmentation
 from mlptheory.models import ModelConfig
@@ -47,12 +54,17 @@ class DataConfig:
     permute: Literal["after", "before"] = "after"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise invalid("data.name", self.name, "a name of a registered dataset")
         if self.n is not None:
             require_integer("data.n", self.n, 1)
         if self.image_size is not None:
             require_integer("data.image_size", self.image_size, 1)
         require_integer("data.validation", self.validation, 0)
+        require_integer("data.split_seed", self.split_seed, 0)
         require_number("data.label_noise", self.label_noise, 0, 1)
+        if self.pixel_permutation is not None:
+            require_integer("data.pixel_permutation", self.pixel_permutation, 0)
         require_choice("data.permute", self.permute, ("after", "before"))
 
 
@@ -87,6 +99,8 @@ class OptimizerConfig:
         require_choice("optimizer.name", self.name, ("lion", "adamw", "sgd"))
         require_number("optimizer.lr", self.lr, 0, low_open=True)
         if self.betas is not None:
+            if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
+                raise invalid("optimizer.betas", self.betas, "two numbers of at least 0 and less than 1")
             for beta in self.betas:
                 require_number("optimizer.betas", beta, 0, 1, high_open=True)
         require_number("optimizer.momentum", self.momentum, 0, 1, high_open=True)
@@ -125,6 +139,7 @@ class BudgetConfig:
         require_integer("budget.batch_size", self.batch_size, 1)
         if self.microbatch is not None:
             require_integer("budget.microbatch", self.microbatch, 1)
+        require_boolean("budget.drop_last", self.drop_last)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +208,10 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for part in fields(self):
+            kind = part.default_factory
+            if isinstance(kind, type) and not isinstance(getattr(self, part.name), kind):
+                raise invalid(part.name, getattr(self, part.name), f"a {kind.__name__}")
         require_number("label_smoothing", self.label_smoothing, 0, 1)
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16", "float64"))
         require_choice("start", self.start, ("initialization", "parent"))

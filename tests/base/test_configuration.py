@@ -6,7 +6,14 @@ from typing import Literal
 import pytest
 
 from mlptheory.base import InputError
-from mlptheory.base.configuration import from_plain, require_choice, require_integer, require_number, to_plain
+from mlptheory.base.configuration import (
+    from_plain,
+    require_boolean,
+    require_choice,
+    require_integer,
+    require_number,
+    to_plain,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +66,13 @@ def test_an_integer_is_a_number_but_not_the_other_way():
         ({"name": "x", "sizes": 3}, "recipe.sizes = 3: expected a list"),
         ({"name": "x", "sizes": [1, "2"]}, "recipe.sizes[1] = '2': expected an integer"),
         ({"name": "x", "inner": {"mode": "tow"}}, "recipe.inner.mode = 'tow': unknown; did you mean 'two'?"),
-        ({"name": "x", "inner": {"scale": [1.0]}}, "recipe.inner.scale = [1.0]: expected a list or nothing"),
+        (
+            {"name": "x", "inner": {"scale": [1.0]}},
+            "recipe.inner.scale = [1.0]: expected a list of 2 values or nothing",
+        ),
+        ({"name": "x", "sizes": 10**400}, "recipe.sizes = 1000"),
+        ({"name": "x", "share": 10**400}, "recipe.share = 1000"),
+        ({"name": "x", "share": -(10**400)}, "recipe.share = -1000"),
         ({"name": "x", "inner": 3}, "recipe.inner = 3: expected a table of names and values"),
         ({"name": "x", "limit": "big"}, "recipe.limit = 'big': expected a number or nothing"),
         ([1], "recipe = [1]: expected a table of names and values"),
@@ -83,7 +96,7 @@ def test_require_integer_accepts_its_minimum():
     require_integer("batch_size", 1, 1)
 
 
-@pytest.mark.parametrize("value", [-0.1, 1.5, math.nan, math.inf, True, "0.5", None])
+@pytest.mark.parametrize("value", [-0.1, 1.5, math.nan, math.inf, 10**400, True, "0.5", None])
 def test_require_number_refuses(value):
     with pytest.raises(InputError) as caught:
         require_number("share", value, 0, 1)
@@ -107,3 +120,11 @@ def test_require_choice_names_the_nearest():
         InputError, match=r"^optimizer = 'loin': unknown; did you mean 'lion'\? \(allowed: lion, adamw\)"
     ):
         require_choice("optimizer", "loin", ("lion", "adamw"))
+
+
+def test_require_boolean_refuses_what_is_only_true_in_spirit():
+    require_boolean("flag", False)
+    for value in (0, 1, "true", None):
+        with pytest.raises(InputError) as caught:
+            require_boolean("flag", value)
+        assert str(caught.value) == f"flag = {value!r}: expected true or false"

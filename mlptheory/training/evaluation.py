@@ -44,6 +44,7 @@ def evaluate(
     normalization: Normalization,
     image_size: int | None = None,
     pixel_permutation: int | None = None,
+    permute: str = "after",
     precision: str = "float32",
     batch_size: int = 2048,
 ) -> Evaluation:
@@ -60,6 +61,8 @@ def evaluate(
         Side in pixels that images are resized to.
     pixel_permutation : int, optional
         Seed of the permutation the model was trained under.
+    permute : {"after", "before"}
+        Whether it comes after resizing or before, as in training.
     precision : {"float32", "bfloat16", "float64"}
         Of the forward pass; the loss is computed in float32 at least.
     batch_size : int
@@ -78,6 +81,7 @@ def evaluate(
         normalization=normalization,
         image_size=image_size,
         pixel_permutation=pixel_permutation,
+        permute=permute,
         shuffle=False,
         device=str(device),
         dtype=weight_dtype(precision),

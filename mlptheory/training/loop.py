@@ -205,6 +205,7 @@ class Run:
             normalization=self.examples.normalization,
             image_size=self.recipe.data.image_size,
             pixel_permutation=self.recipe.data.pixel_permutation,
+            permute=self.recipe.data.permute,
             precision=self.precision,
         )
 

@@ -152,6 +152,7 @@ def _measure(task: Task, trained: Trained | None, parent_weights: Sequence[dict[
             normalization=prepare_examples(recipe.data, recipe.seed, task.data_root).normalization,
             image_size=recipe.data.image_size,
             pixel_permutation=recipe.data.pixel_permutation,
+            permute=recipe.data.permute,
             precision=_resolved(recipe, task.schedule).precision,
         ).predictions
         for recipe, model in zip(recipes, parents, strict=True)

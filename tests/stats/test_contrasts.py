@@ -118,7 +118,7 @@ def coverage(y, c, truth, model):
 def test_per_block_covers_under_unequal_spreads_where_pooled_does_not():
     rng = generator(0, "test heteroscedastic coverage")
     spread = np.array([0.2, 0.2, 0.2, 3.0])
-    y = rng.normal(size=(2000, 4, 1)) * 5 + rng.normal(size=(2000, 4, 4)) * spread
+    y = rng.normal(size=(1200, 4, 1)) * 5 + rng.normal(size=(1200, 4, 4)) * spread
     band = coverage(y, [-1, 0, 0, 1], 0.0, "per_block")
     assert band.low <= 0.95 <= band.high
     assert coverage(y, [-1, 0, 0, 1], 0.0, "pooled").high < 0.95
@@ -126,7 +126,7 @@ def test_per_block_covers_under_unequal_spreads_where_pooled_does_not():
 
 def test_pooled_covers_in_its_own_model_and_is_shorter():
     rng = generator(0, "test pooled coverage")
-    y = rng.normal(size=(1500, 3, 1)) * 5 + rng.normal(size=(1500, 3, 4)) + np.array([0, 0, 0, 0.7])
+    y = rng.normal(size=(1000, 3, 1)) * 5 + rng.normal(size=(1000, 3, 4)) + np.array([0, 0, 0, 0.7])
     y[:, 1, 2] = math.nan
     band = coverage(y, [-1, 0, 0, 1], 0.7, "pooled")
     assert band.low <= 0.95 <= band.high

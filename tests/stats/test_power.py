@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import integrate
+from scipy import integrate, special
 from scipy import stats as scipy_stats
 
 from mlptheory.base import InputError
@@ -25,12 +25,10 @@ def quadrature_twin(effect, sd, n, level, margin, alternative, df):
     error = sd / math.sqrt(n)
 
     def given(u):
-        half = quantile * error * math.sqrt(scipy_stats.chi2.ppf(u, df) / df)
-        above = scipy_stats.norm.sf((margin + half - effect) / error)
-        below = scipy_stats.norm.cdf((-margin - half - effect) / error)
-        inside = scipy_stats.norm.cdf((margin - half - effect) / error) - scipy_stats.norm.cdf(
-            (half - margin - effect) / error
-        )
+        half = quantile * error * math.sqrt(special.chdtri(df, 1 - u) / df)
+        above = special.ndtr((effect - margin - half) / error)
+        below = special.ndtr((-margin - half - effect) / error)
+        inside = special.ndtr((margin - half - effect) / error) - special.ndtr((half - margin - effect) / error)
         return {"greater": above, "less": below, "two-sided": above + below, "equivalent": inside}[alternative]
 
     end = scipy_stats.chi2.cdf(df * (margin / quantile / error) ** 2, df) if alternative == "equivalent" else 1

@@ -146,8 +146,6 @@ def _pooled(y: np.ndarray, c: np.ndarray, level: float) -> Interval:
     df = len(observed) - int(np.linalg.matrix_rank(design))
     if df < 1:
         raise InputError(f"values: {len(observed)} of {y.size} cells are there, which leaves no run to see the spread")
-    # Centering loses nothing, as both blocks and arms absorb a constant, and keeps digits when the mean is large.
-    centered = observed - observed.mean()
-    residual = centered - design @ (inverse @ centered)
+    residual = observed - design @ (inverse @ observed)
     spread = spread_or_zero(math.sqrt(residual @ residual / df), scale=blocks * arms * float(np.abs(observed).max()))
-    return t_interval(weights @ centered, spread * math.sqrt(weights @ weights), df=df, level=level)
+    return t_interval(weights @ observed, spread * math.sqrt(weights @ weights), df=df, level=level)

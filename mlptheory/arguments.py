@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from mlptheory.base.errors import InputError
+from mlptheory.base.errors import InputError, invalid, unknown_name
 
-_BOX = re.compile(r"[╭╮╰╯│]|─{2,}")
-_RULE = re.compile(r"^\s*│\s*─{3,}")
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_RULE = re.compile(r"[─-]{3,}|╭.*|╰.*")
 
 
 def read_arguments(cls: Any, args: Sequence[str], *, prog: str, description: str, default: Any = None) -> Any:
@@ -53,7 +53,7 @@ def read_arguments(cls: Any, args: Sequence[str], *, prog: str, description: str
     except SystemExit as exit_:
         if not exit_.code:
             raise
-        _raise_on_one_line(exit_, said.getvalue(), tyro_flags(cls, default))
+        _raise_on_one_line(exit_, said.getvalue(), list(args), tyro_flags(cls, default))
 
 
 def tyro_flags(cls: Any, default: Any = None) -> list[str]:
@@ -67,32 +67,65 @@ def tyro_flags(cls: Any, default: Any = None) -> list[str]:
     return sorted(set(re.findall(r"(?<![\w-])--[a-z][\w.-]*", page.getvalue())))
 
 
-def _raise_on_one_line(exit_: SystemExit, said: str, flags: list[str]) -> NoReturn:
+def _raise_on_one_line(exit_: SystemExit, said: str, args: list[str], flags: list[str]) -> NoReturn:
     cause: BaseException | None = exit_
     while cause is not None:
         if isinstance(cause, InputError):
             raise InputError(str(cause)) from None
         cause = cause.__cause__ or cause.__context__
-    raise InputError(_with_nearest(_first_paragraph(said), flags)) from None
+    raise _in_our_words(_sections(said), args, flags) from None
 
 
-def _first_paragraph(said: str) -> str:
-    """Return what a box of tyro's says before its first rule, its frame and title taken off."""
-    lines = said.splitlines()
-    body = []
-    for line in lines[1:] if lines and lines[0].startswith("╭") else lines:
-        if _RULE.match(line) or line.startswith("╰") or "Argument helptext" in line:
-            break
-        body.append(_BOX.sub("", line).strip())
-    return " ".join(part for part in body if part) or "arguments that cannot be read"
+def _sections(said: str) -> list[list[str]]:
+    """Return the title, the message and what follows it, from a box of tyro's.
+
+    The frame is of Unicode lines or, where stdout cannot show those, a rule of dashes below the title.
+    """
+    sections: list[list[str]] = [[]]
+    for line in _COLOR.sub("", said).splitlines():
+        inner = line.strip().strip("│").strip()
+        if _RULE.fullmatch(inner):
+            sections.append([])
+        elif inner:
+            sections[-1].append(inner)
+    return sections
 
 
-def _with_nearest(message: str, flags: list[str]) -> str:
-    unknown = re.match(r"Unrecognized options: (.*)", message)
-    if unknown is None:
-        return message
-    given = [part.split("=")[0] for part in unknown.group(1).split(", ")]
-    bad = next((part for part in given if part.startswith("-")), given[0])
-    near = difflib.get_close_matches(bad, flags, n=3, cutoff=0.55)
+def _in_our_words(sections: list[list[str]], args: list[str], flags: list[str]) -> InputError:
+    message = " ".join(sections[1] if len(sections) > 1 else sections[0]) or "arguments that cannot be read"
+    if unknown := re.match(r"Unrecognized options: (.*)", message):
+        given = [part.split("=")[0] for part in unknown.group(1).split(", ")]
+        return _unknown_option(next((part for part in given if part.startswith("-")), given[0]), flags)
+    if choice := re.match(r"invalid choice .* for argument '([^']+)'\. Expected one of \((.*)\)", message):
+        return unknown_name(choice.group(1), _given(choice.group(1), args), re.findall(r"'([^']*)'", choice.group(2)))
+    if malformed := re.match(r"Error parsing (--[\w.-]+):", message):
+        option = malformed.group(1)
+        usage = next((line for part in sections[2:] for line in part if line.startswith(f"{option} ")), option)
+        return invalid(option, _given(option, args), usage.removeprefix(option).strip().replace("{None}|", "None or "))
+    return InputError(message)
+
+
+def _given(option: str, args: list[str]) -> str:
+    """Return what was typed after an option, at its last mention."""
+    typed: list[str] = []
+    taking = False
+    for arg in args:
+        name, _, value = arg.partition("=")
+        if arg.startswith("--"):
+            # tyro takes underscores for hyphens.
+            taking = name.replace("_", "-") == option.replace("_", "-")
+            typed = ([value] if value else []) if taking else typed
+        elif taking:
+            typed.append(arg)
+    return " ".join(typed)
+
+
+def _unknown_option(bad: str, flags: list[str]) -> InputError:
+    # An option within a group ("--optimizer.lr") is found by its last part too.
+    by_name = {f"--{flag.rpartition('.')[2].lstrip('-')}": flag for flag in reversed(flags)} | {
+        flag: flag for flag in flags
+    }
+    close = [bad] if bad in by_name else difflib.get_close_matches(bad, by_name, n=3, cutoff=0.55)
+    near = dict.fromkeys(by_name[name] for name in close)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return f"unknown option {bad!r}{hint} (--help lists them all)"
+    return InputError(f"unknown option {bad!r}{hint} (--help lists them all)")

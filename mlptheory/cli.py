@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from mlptheory import __version__
 from mlptheory.arguments import read_arguments
+from mlptheory.base.configuration import require_integer
 from mlptheory.base.errors import InputError, invalid, unknown_name
 from mlptheory.base.plugins import load_plugins
 
@@ -32,6 +33,8 @@ options
   -h, --help             this page; after a command, that command's
   --version              the version
 """
+
+HELP = ("-h", "--help")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,19 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """What is listed besides the built-in.
+
+    Attributes
+    ----------
+    plugin : tuple of str
+        Python files that register your own probes.
+    """
+
+    plugin: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """Where datasets are looked for.
 
@@ -127,7 +143,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in HELP:
         print(USAGE, end="")
         return 0
     if arguments[0] == "--version":
@@ -162,9 +178,11 @@ def _probe(arguments: list[str]) -> int:
     from mlptheory.probes.registry import probes
 
     load_plugins(_plugins_named(arguments))
-    if arguments in (["-h"], ["--help"], []):
+    if not arguments or arguments[0] in HELP:
         print("usage: mlptheory probe list | NAME [OPTIONS]\n")
-    if arguments in (["-h"], ["--help"], [], ["list"]):
+    if not arguments or arguments[0] in (*HELP, "list"):
+        if arguments[1:]:
+            read_arguments(ListOptions, arguments[1:], prog="mlptheory probe list", description="The probes.")
         for name in probes:
             print(f"{name:<14} {probes.summary(name)}")
         return 0
@@ -188,8 +206,11 @@ def _run_probe(cls: Any, arguments: list[str]) -> int:
     probe, options = read.probe, read.options
 
     from mlptheory.probes.result import claim_folder
-    from mlptheory.trials import FolderStore, WorkerDiedError
+    from mlptheory.trials import FolderStore, WorkerDiedError, require_fitting_data
 
+    if options.workers is not None:
+        require_integer("workers", options.workers, 1)
+    require_fitting_data(probe.trials(), options.data_root)
     say = sys.stderr if options.json else sys.stdout
     common = {"data_root": options.data_root, "workers": options.workers, "device": options.device}
     if options.plan_only:
@@ -284,9 +305,11 @@ def _show_record(record: Any, paper: dict[str, Any], out: str) -> None:
 def _data(arguments: list[str]) -> int:
     from mlptheory.data import data_roots, datasets, load
 
-    _choose("data command", {"list": None}, arguments)
+    if not arguments or arguments[0] not in HELP:
+        _choose("data command", {"list": None}, arguments)
+        arguments = arguments[1:]
     options = read_arguments(
-        DataOptions, arguments[1:], prog="mlptheory data list", description="The datasets and where they are."
+        DataOptions, arguments, prog="mlptheory data list", description="The datasets and where they are."
     )
     load_plugins(options.plugin)
     for name in datasets:
@@ -296,11 +319,14 @@ def _data(arguments: list[str]) -> int:
         except InputError as error:
             state = "not found" if isinstance(error, FileNotFoundError) else str(error)
         print(f"{name:<14} {state:<42} {datasets.summary(name)}")
-    print("looked in: " + ", ".join(str(root) for root in data_roots(options.data_root)))
+    print("looked in: " + ", ".join(f"{label} ({folder})" for label, folder in data_roots(options.data_root)))
     return 0
 
 
 def _report(arguments: list[str]) -> int:
+    if arguments and arguments[0] in HELP:
+        print("usage: mlptheory report DIR\n\nWrite the report of a finished probe again, from its result.json.")
+        return 0
     if len(arguments) != 1 or arguments[0].startswith("-"):
         raise invalid("report", " ".join(arguments), "one folder that a probe wrote to")
     from mlptheory.base.files import write_atomically
@@ -318,6 +344,9 @@ def _cite(arguments: list[str]) -> int:
     from mlptheory.probes.registry import probes
     from mlptheory.reports import bibtex
 
+    if arguments and arguments[0] in HELP:
+        print("usage: mlptheory cite [PROBE ...]\n\nBibTeX of mlptheory, and of what the probes rest on.")
+        return 0
     keys = ["mlptheory"]
     for name in arguments:
         if name not in probes:

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "single": ["run_recipe"],
         "record": ["Record"],
         "store": ["FolderStore", "MemoryStore", "open_store"],
+        "fitting": ["require_fitting_data"],
         "schedule": ["Schedule", "plan_schedule"],
         "digest": ["code_digest", "trial_digest"],
         "executor": ["WorkerDiedError", "default_workers", "run_trials"],

@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import queue as queue_module
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from mlptheory.base.plugins import load_plugins
+from mlptheory.trials.fitting import require_fitting_data
 from mlptheory.trials.record import Record
 from mlptheory.trials.run import Task, run_trial
 from mlptheory.trials.schedule import Schedule
@@ -34,8 +36,6 @@ def _start_worker(plugins: Sequence[str], threads: int, alive: Connection, queue
     """Prepare a worker: one thread, the user's plugins, and no life beyond its parent's."""
     global _progress_queue
     _progress_queue = queue
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; only the parent acts on it
     threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
     import torch
@@ -100,7 +100,7 @@ def run_trials(
     plugins : sequence of str
         Files that each worker imports first.
     progress : callable, optional
-        Called with (digest, share done).
+        Called with (digest, share done), in the caller's thread.
 
     Yields
     ------
@@ -125,8 +125,9 @@ def run_trials(
             waiting[digest] = trial
     if not waiting:
         return
+    require_fitting_data(list(waiting.values()), data_root)
     count = min(workers or default_workers(schedule), len(waiting))
-    with _pool(count, schedule, plugins, progress) as pool:
+    with _pool(count, schedule, plugins) as (pool, news):
         running: dict[Future, str] = {}
         while waiting or running:
             ready = [
@@ -139,7 +140,9 @@ def run_trials(
             for digest in ready:
                 task = _task(waiting.pop(digest), digests, schedule, store, data_root, digest in parents)
                 running[_submit(pool, task)] = digest
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            done, _ = wait(running, timeout=None if progress is None else 0.5, return_when=FIRST_COMPLETED)
+            while progress is not None and not news.empty():
+                progress(*news.get())
             for future in done:
                 digest = running.pop(future)
                 record, weights = _answer(future)
@@ -170,9 +173,23 @@ def _task(
 
 def _submit(pool: ProcessPoolExecutor, task: Task) -> Future:
     try:
-        return pool.submit(_work, task)
+        with _no_interrupt():
+            return pool.submit(_work, task)
     except BrokenProcessPool as error:
         raise WorkerDiedError(_DIED) from error
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back while a worker is started: it inherits that, so the terminal's Ctrl-C never wakes it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _answer(future: Future) -> tuple[Record, bytes | None]:
@@ -190,19 +207,20 @@ _DIED = (
 
 @contextlib.contextmanager
 def _pool(
-    count: int, schedule: Schedule, plugins: Sequence[str], progress: Progress | None
-) -> Iterator[ProcessPoolExecutor]:
-    """Open the workers; however this block is left, they end at once."""
+    count: int, schedule: Schedule, plugins: Sequence[str]
+) -> Iterator[tuple[ProcessPoolExecutor, queue_module.SimpleQueue]]:
+    """Open the workers, and what they tell of their progress; however this block is left, they end at once."""
     context = multiprocessing.get_context("spawn")
     alive, ours = context.Pipe(duplex=False)
     queue, finished = context.Queue(), threading.Event()
-    listener = threading.Thread(target=_listen, args=(queue, finished, progress), daemon=True)
+    news: queue_module.SimpleQueue = queue_module.SimpleQueue()
+    listener = threading.Thread(target=_listen, args=(queue, finished, news), daemon=True)
     listener.start()
     pool = ProcessPoolExecutor(
         count, mp_context=context, initializer=_start_worker, initargs=(plugins, schedule.threads, alive, queue)
     )
     try:
-        yield pool
+        yield pool, news
     finally:
         ours.close()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -213,9 +231,8 @@ def _pool(
         queue.close()
 
 
-def _listen(queue: Any, finished: threading.Event, progress: Progress | None) -> None:
+def _listen(queue: Any, finished: threading.Event, news: queue_module.SimpleQueue) -> None:
+    """Pass on what workers tell, in a thread, as half a message of a worker that was killed would block for ever."""
     while not finished.is_set():
         with contextlib.suppress(queue_module.Empty):
-            message = queue.get(timeout=0.2)
-            if progress is not None:
-                progress(*message)
+            news.put(queue.get(timeout=0.2))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlptheory.base.configuration import to_plain
+from mlptheory.base.errors import unknown_name
 from mlptheory.trials.trial import Trial
 
 
@@ -40,6 +41,14 @@ class Schedule:
         return to_plain(self)
 
 
+def _devices() -> list[str]:
+    """Return the kinds of device that torch finds here."""
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    return ["cpu", *(["cuda"] if cuda else []), *(["mps"] if mps else [])]
+
+
 def plan_schedule(trials: Sequence[Trial], *, device: str | None = None, threads: int = 1) -> Schedule:
     """Decide how trials are executed, from the trials and the kind of device alone.
 
@@ -57,10 +66,17 @@ def plan_schedule(trials: Sequence[Trial], *, device: str | None = None, threads
     Returns
     -------
     Schedule
+
+    Raises
+    ------
+    InputError
+        If torch does not find the device here.
     """
     from mlptheory.training import default_device, resolve_precision
 
     device = device or default_device()
+    if device not in (found := _devices()):
+        raise unknown_name("device", device, found)
     return Schedule(
         device=device,
         threads=threads,

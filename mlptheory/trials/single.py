@@ -15,6 +15,7 @@ from mlptheory.base.files import writable_folder, write_atomically
 from mlptheory.training import Observer, Recipe
 from mlptheory.training.examples import data_digest
 from mlptheory.trials.digest import trial_digest
+from mlptheory.trials.fitting import require_fitting_data
 from mlptheory.trials.record import Record
 from mlptheory.trials.run import Task, run_trial
 from mlptheory.trials.schedule import plan_schedule
@@ -65,6 +66,7 @@ def run_recipe(
     if threads is not None:
         require_integer("threads", threads, 1)
     trial = Trial(recipe=recipe, observers=OBSERVERS)
+    require_fitting_data([trial], data_root)
     schedule = plan_schedule([trial], device=device, threads=threads or os.cpu_count() or 1)
     digest = trial_digest(
         trial, data_digests={recipe.data.name: data_digest(recipe.data.name, data_root)}, schedule=schedule
@@ -82,7 +84,8 @@ def run_recipe(
             checkpoint=store.checkpoint_path(digest),
             keep_weights=True,
         )
-        with tqdm(disable=not progress, unit="step", dynamic_ncols=True) as bar:
+        # The delay keeps an empty bar from standing above the message of a recipe that is refused.
+        with tqdm(disable=not progress, unit="step", dynamic_ncols=True, delay=0.1) as bar:
 
             def advance(step: int, total: int) -> None:
                 bar.total = total

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
+from mlptheory.base.configuration import from_plain
 from mlptheory.base.errors import DamagedFileError
-from mlptheory.base.files import canonical_json, writable_folder, write_atomically
+from mlptheory.base.files import canonical_json, sha256, writable_folder, write_atomically
 from mlptheory.trials.record import Record
+from mlptheory.trials.schedule import Schedule
 
 
 class Store(Protocol):
@@ -81,7 +84,7 @@ class FolderStore:
     Parameters
     ----------
     folder : path-like
-        Holds ``records/DIGEST.json``, ``weights/DIGEST.safetensors``, ``checkpoints/DIGEST.pt`` and
+        Holds ``records/DIGEST.json``, ``weights/DIGEST.safetensors`` (and ``.sha256``), ``checkpoints/DIGEST.pt`` and
         ``schedules/DESIGN.json``.
 
     Raises
@@ -98,6 +101,9 @@ class FolderStore:
     def _record_path(self, digest: str) -> Path:
         return self.folder / "records" / f"{digest}.json"
 
+    def _weights_path(self, digest: str) -> Path:
+        return self.folder / "weights" / f"{digest}.safetensors"
+
     def get(self, digest: str) -> Record | None:
         """Return a record, or None; a damaged one is named in a warning, set aside and counts as absent."""
         path = self._record_path(digest)
@@ -108,12 +114,7 @@ class FolderStore:
         except FileNotFoundError:
             return None
         except (DamagedFileError, UnicodeDecodeError) as error:
-            aside = path.with_name(path.name + ".damaged")
-            path.replace(aside)
-            warnings.warn(
-                f"record {path.name} is damaged ({error}); set aside as {aside.name} and computed again",
-                stacklevel=2,
-            )
+            _set_aside(path, "record", str(error))
             return None
         return record
 
@@ -123,13 +124,24 @@ class FolderStore:
         self.checkpoint_path(record.digest).unlink(missing_ok=True)
 
     def get_weights(self, digest: str) -> bytes | None:
-        """Return a trial's weights as safetensors bytes, or None."""
-        path = self.folder / "weights" / f"{digest}.safetensors"
-        return path.read_bytes() if path.is_file() else None
+        """Return a trial's weights as safetensors bytes, or None; damaged ones are treated as a record is."""
+        path = self._weights_path(digest)
+        try:
+            weights = path.read_bytes()
+            if path.with_suffix(".sha256").read_text(encoding="utf-8") != sha256(weights):
+                raise DamagedFileError("its content does not match its checksum")
+        except FileNotFoundError:
+            return None
+        except (DamagedFileError, UnicodeDecodeError) as error:
+            _set_aside(path, "weights", str(error))
+            return None
+        return weights
 
     def put_weights(self, digest: str, weights: bytes) -> None:
-        """Write a trial's weights."""
-        write_atomically(self.folder / "weights" / f"{digest}.safetensors", weights)
+        """Write a trial's weights, their checksum beside them."""
+        path = self._weights_path(digest)
+        write_atomically(path.with_suffix(".sha256"), sha256(weights))
+        write_atomically(path, weights)
 
     def checkpoint_path(self, digest: str) -> Path:
         """Return where a trial in progress keeps its state."""
@@ -139,7 +151,9 @@ class FolderStore:
         """Return the schedule a design was begun with, or None where there is none or it is damaged."""
         path = self.folder / "schedules" / f"{design}.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            schedule = json.loads(path.read_text(encoding="utf-8"))
+            from_plain(Schedule, schedule, "schedule")
+            return schedule
         except FileNotFoundError:
             return None
         except ValueError:
@@ -149,6 +163,13 @@ class FolderStore:
     def put_schedule(self, design: str, schedule: dict[str, Any]) -> None:
         """Write the schedule of a design."""
         write_atomically(self.folder / "schedules" / f"{design}.json", canonical_json(schedule) + "\n")
+
+
+def _set_aside(path: Path, kind: str, reason: str) -> None:
+    aside = path.with_name(path.name + ".damaged")
+    with contextlib.suppress(FileNotFoundError):  # another process set it aside first
+        path.replace(aside)
+    warnings.warn(f"{kind} {path.name}: damaged ({reason}); set aside as {aside.name} and computed again", stacklevel=3)
 
 
 def open_store(store: str | os.PathLike[str] | Store | None) -> Store:

@@ -32,11 +32,14 @@ class Column:
     Attributes
     ----------
     name, description, unit : str
+    role : {"", "factor", "outcome"}
+        Factors tell the arms of a design apart, outcomes are what is compared over them.
     """
 
     name: str
     description: str
     unit: str = ""
+    role: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,7 @@ class Probe(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     question: ClassVar[str]
+    caption: ClassVar[str]
     references: ClassVar[tuple[str, ...]]
 
     @abstractmethod

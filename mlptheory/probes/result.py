@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,10 +75,7 @@ class Result:
     def to_plain(self) -> dict[str, Any]:
         """Return the payload of ``result.json``."""
         described = {column.name: column for column in self.probe.columns()}
-        columns = [
-            {"name": name, "description": described[name].description, "unit": described[name].unit}
-            for name in self.table.columns
-        ]
+        columns = [asdict(described[name]) for name in self.table.columns]
         return {
             "schema": SCHEMA,
             "design": dict(self.design),
@@ -100,8 +97,8 @@ class Result:
     def html(self) -> str:
         """Return the report as one HTML page that needs nothing from outside."""
         return render_html(
-            self.to_plain(),
-            figures={self.probe.question: figure_svg(self.figure())},
+            self._shown(),
+            figures={self.probe.caption: figure_svg(self.figure())},
             bibtex=bibtex(self.probe.references),
             title=self.probe.title,
         )
@@ -144,7 +141,13 @@ class Result:
         return verdict_table([verdict.to_json() for verdict in self.verdicts])
 
     def _repr_html_(self) -> str:
-        return verdict_html(self.to_plain(), figures={self.probe.question: figure_svg(self.figure())})
+        return verdict_html(self._shown(), figures={self.probe.caption: figure_svg(self.figure())})
+
+    def _shown(self) -> dict[str, Any]:
+        """Return the payload as pages show it: the trials' digests stand in the table, once is enough."""
+        plain = self.to_plain()
+        plain["design"].pop("trials")
+        return plain
 
 
 def _plain_value(value: Any) -> Any:

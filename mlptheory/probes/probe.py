@@ -297,6 +297,7 @@ def _progress_bar(prepared: Prepared, data_root: str | None, *, shown: bool) -> 
             done[digest] = share
             finished = sum(1 for value in done.values() if value >= 1.0)
             bar.set_description(f"{finished}/{len(set(prepared.digests.values()))} trials", refresh=False)
-            bar.update(100.0 * moved * work.get(digest, 0.0) / total)
+            # Rounding may carry the sum of all shares past 100, at which tqdm warns.
+            bar.update(min(100.0 * moved * work.get(digest, 0.0) / total, bar.total - bar.n))
 
         yield report

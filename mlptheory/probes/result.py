@@ -293,3 +293,5 @@ def load_result(folder: str | Path) -> Result:
         )
     except KeyError as error:
         raise DamagedFileError(f"{path}: expected {error.args[0]!r}, which is not there") from error
+    except (TypeError, AttributeError) as error:
+        raise DamagedFileError(f"{path}: expected a whole result ({error})") from error

@@ -22,15 +22,14 @@ install: $(INSTALLED)
 # torch comes first and pinned: left to its range, it would bring gigabytes of CUDA libraries where a newer one has them.
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python found: install Python 3.11 or newer, or run make PYTHON=/path/to/python" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"$(PYTHON) is Python {sys.version.split()[0]}: mlptheory needs 3.11 or newer; run make PYTHON=/path/to/python3.11")'
-	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	@"$(PYTHON)" -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "$(PYTHON) is Python %s: mlptheory needs 3.11 or newer; run make PYTHON=/path/to/python3.11" % sys.version.split()[0])'
+	test -x $(BIN)/pip || "$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[test,docs]"
 	@touch $@
 
 probe: $(INSTALLED)
 	$(BIN)/mlptheory probe batchsize --out $(OUT)
-	@echo "report: $(OUT)/report.html"
 
 # One thread per worker: two workers with two threads each would only wait for each other.
 test: export OMP_NUM_THREADS ?= 1

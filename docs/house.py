@@ -28,6 +28,9 @@ ALLOWED = {
     "cli": ("base", "data", "models", "training", "trials", "measures", "stats", "reports", "probes"),
 }
 
+# Files beside the rooms that belong to one.
+ANNEXES = {"arguments": "cli"}
+
 _DOTTED_NAME = re.compile(r"mlptheory(\.\w+)+(:\w+)?")
 
 
@@ -60,7 +63,8 @@ def imports_of(source: str, module: str, is_package: bool = False) -> set[str]:
 def room_of(name: str) -> str | None:
     """Return the room a dotted name belongs to, or None where it names none."""
     parts = name.split(".")
-    return parts[1] if len(parts) > 1 and parts[0] == "mlptheory" and parts[1] in ALLOWED else None
+    room = ANNEXES.get(parts[1], parts[1]) if len(parts) > 1 and parts[0] == "mlptheory" else None
+    return room if room in ALLOWED else None
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -25,6 +25,12 @@ def test_every_module_is_in_a_room():
     assert set(outside) <= {"mlptheory", "mlptheory.__main__"}
 
 
+def test_files_beside_the_rooms_count_as_the_room_they_belong_to():
+    assert house.room_of("mlptheory.arguments") == "cli"
+    found = house.imports_of("from mlptheory.arguments import read_arguments", "mlptheory.probes.probe")
+    assert house.backward([("probes", house.room_of(name)) for name in found]) == [("probes", "cli")]
+
+
 def test_rooms_are_ordered():
     rooms = list(house.ALLOWED)
     for room, allowed in house.ALLOWED.items():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import pickle
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mlptheory.base.files import write_atomically
+from mlptheory.base.files import sha256, write_atomically
+
+_DIGEST_LENGTH = 64
 
 
 def save_checkpoint(path: Path, run: str, state: dict[str, Any]) -> None:
@@ -27,7 +28,9 @@ def save_checkpoint(path: Path, run: str, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"run": run, "state": state}, buffer)
-    write_atomically(path, buffer.getvalue())
+    content = buffer.getvalue()
+    # torch does not check what it reads: without a digest a flipped bit would train on.
+    write_atomically(path, sha256(content).encode() + content)
 
 
 def load_checkpoint(path: Path, run: str, device: str) -> dict[str, Any] | None:
@@ -41,12 +44,19 @@ def load_checkpoint(path: Path, run: str, device: str) -> dict[str, Any] | None:
     """
     if not path.is_file():
         return None
+    written = path.read_bytes()
+    digest, content = written[:_DIGEST_LENGTH], written[_DIGEST_LENGTH:]
+    if sha256(content).encode() != digest:
+        return _set_aside(path, "its bytes are not those that were written")
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
-        found, state = content["run"], content["state"]
-    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        aside = path.with_name(path.name + ".damaged")
-        path.replace(aside)
-        warnings.warn(f"checkpoint {path} is damaged ({type(error).__name__}); set aside as {aside.name}", stacklevel=2)
-        return None
+        saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        found, state = saved["run"], saved["state"]
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        return _set_aside(path, type(error).__name__)
     return state if found == run else None
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    aside = path.with_name(path.name + ".damaged")
+    path.replace(aside)
+    warnings.warn(f"checkpoint {path} is damaged ({reason}); set aside as {aside.name}", stacklevel=3)

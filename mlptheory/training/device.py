@@ -51,7 +51,10 @@ def weight_dtype(precision: str) -> torch.dtype:
 
 @contextlib.contextmanager
 def autocast(precision: str, device: str) -> Iterator[None]:
-    """Run matrix products in bfloat16 if `precision` says so; shield from a caller's own autocast otherwise."""
+    """Run matrix products in bfloat16 if `precision` says so; shield from a caller's own autocast otherwise.
+
+    Casts are not cached: inside a caller's autocast the cache would outlive the step, and its weights grow stale.
+    """
     enabled = precision == "bfloat16"
-    with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=enabled):
+    with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False):
         yield

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mlptheory.base.configuration import require_choice
+from mlptheory.base.errors import invalid
 from mlptheory.data import Dataset, Loader, Normalization
 from mlptheory.training.device import autocast, weight_dtype
 
@@ -72,8 +74,18 @@ def evaluate(
     -------
     Evaluation
         Sums over examples divided by their number, whatever the size of the last batch.
+
+    Raises
+    ------
+    InputError
+        If the precision is unknown or is not that of the model's weights.
     """
     parameter = next(model.parameters())
+    require_choice("precision", precision, ("float32", "bfloat16", "float64"))
+    if parameter.dtype != weight_dtype(precision):
+        raise invalid(
+            "precision", precision, f"one for a model of {str(parameter.dtype).removeprefix('torch.')} weights"
+        )
     device = parameter.device
     loader = Loader(
         dataset,
@@ -94,16 +106,17 @@ def evaluate(
     was_training = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        for batch in loader.batches(epoch=0):
-            with autocast(precision, str(device)):
-                logits = model(batch.inputs)
-            logits = logits if logits.dtype == torch.float64 else logits.float()
-            loss_sum += F.cross_entropy(logits, batch.targets, reduction="sum")
-            best = logits.topk(k, dim=1).indices
-            hits = best == batch.targets[:, None]
-            top1 += hits[:, 0].sum()
-            top5 += hits.sum()
-            predictions.append(best[:, 0])
+        with autocast("float32", str(device)):
+            for batch in loader.batches(epoch=0):
+                with autocast(precision, str(device)):
+                    logits = model(batch.inputs)
+                logits = logits if logits.dtype == torch.float64 else logits.float()
+                loss_sum += F.cross_entropy(logits, batch.targets, reduction="sum")
+                best = logits.topk(k, dim=1).indices
+                hits = best == batch.targets[:, None]
+                top1 += hits[:, 0].sum()
+                top5 += hits.sum()
+                predictions.append(best[:, 0])
     finally:
         for module, mode in was_training.items():
             module.training = mode

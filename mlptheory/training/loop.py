@@ -21,7 +21,8 @@ from mlptheory.training.checkpoint import load_checkpoint, save_checkpoint
 from mlptheory.training.device import autocast, default_device, resolve_precision, weight_dtype
 from mlptheory.training.evaluation import Evaluation, evaluate
 from mlptheory.training.examples import Examples, prepare_examples
-from mlptheory.training.observation import Observer, TrainingState, observers
+from mlptheory.training.observation import Observer, TrainingState
+from mlptheory.training.observation import observers as registered_observers
 from mlptheory.training.optimizers import build_optimizer, lr_factor, set_lr
 from mlptheory.training.recipe import Recipe
 
@@ -42,7 +43,8 @@ class Trained:
     history : tuple of (step, epoch, quantity, value)
         Training loss and accuracy of every epoch, and what the observers saw.
     diverged : dict or None
-        Step and epoch (from 0) of the first loss that was not finite; training stops after that epoch.
+        Step and epoch (from 0) of the first loss that was not finite; training stops after that epoch. Weights
+        that are not finite after an epoch count for the step that would have followed.
     precision : str
         The precision that the recipe's came to on this device.
     """
@@ -149,9 +151,14 @@ class Run:
             num_classes=self.examples.train.num_classes,
             seed=self.recipe.seed,
         )
+        model = model.to(self.device, weight_dtype(self.precision))
         if self.start_weights is not None:
-            model.load_state_dict(self.start_weights)
-        return model.to(self.device, weight_dtype(self.precision))
+            try:
+                model.load_state_dict(self.start_weights)
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())
+                raise InputError(f"start_weights: expected those of {self.recipe.model.name!r}: {reason}") from error
+        return model
 
     @property
     def is_finished(self) -> bool:
@@ -196,6 +203,8 @@ class Run:
         self.history.append((self.step, self.epoch, "train_loss", mean_loss))
         self.history.append((self.step, self.epoch, "train_accuracy", accuracy))
         self.loss_sum, self.hits, self.count = self._zero(), self._zero(), 0
+        finite = torch.stack([torch.isfinite(parameter).all() for parameter in self.model.parameters()]).all()
+        self.first_bad_step.masked_fill_(~finite & (self.first_bad_step < 0), self.step)
 
     def evaluate(self, split: str) -> Evaluation:
         """Evaluate the model as it stands on "test" or "validation"."""
@@ -230,7 +239,7 @@ class Run:
             initial_parameters=lambda: dict(self.initial_model().named_parameters()),
         )
         for observer in due:
-            seen = observers[observer.name](state, **dict(observer.parameters))
+            seen = registered_observers[observer.name](state, **dict(observer.parameters))
             self.history.extend((self.step, self.epoch, quantity, float(value)) for quantity, value in seen.items())
 
     def state(self) -> dict[str, Any]:
@@ -306,27 +315,41 @@ def train(
     precision = resolve_precision(recipe.precision, device)
     if (recipe.start == "parent") != (start_weights is not None):
         raise InputError(f"start = {recipe.start!r}: expected start_weights with 'parent' and only with it")
+    for observer in observers:
+        registered_observers[observer.name]  # an unknown name is refused now, not after the last epoch
     examples = prepare_examples(recipe.data, recipe.seed, data_root)
     run = Run(recipe, examples, device, precision, start_weights)
     path = None if checkpoint is None else Path(checkpoint)
-    identity = sha256(canonical_json([recipe.to_plain(), precision, to_plain(list(observers)), examples.train.digest]))
-    resumed = None if path is None else load_checkpoint(path, identity, device)
-    if resumed is None:
-        run.observe(observers, is_last=False)
-    else:
-        run.restore(resumed)
-    _take_all_steps(run, observers, path, identity, checkpoint_every_s, on_step)
-    run.model.eval()
-    diverged = run.diverged()
-    splits = ["test"] + (["validation"] if examples.validation is not None else [])
+    # A caller's autocast must reach neither the batches nor the backward pass.
+    with autocast("float32", device):
+        identity = "" if path is None else _identity(run, observers)
+        resumed = None if path is None else load_checkpoint(path, identity, device)
+        if resumed is None:
+            run.observe(observers, is_last=False)
+        else:
+            run.restore(resumed)
+        _take_all_steps(run, observers, path, identity, checkpoint_every_s, on_step)
+        run.model.eval()
+        diverged = run.diverged()
+        splits = ["test"] + (["validation"] if examples.validation is not None else [])
+        evaluations = {} if diverged else {split: run.evaluate(split) for split in splits}
     return Trained(
         recipe=recipe,
         model=run.model,
-        evaluations={} if diverged else {split: run.evaluate(split) for split in splits},
+        evaluations=evaluations,
         history=tuple(run.history),
         diverged=diverged,
         precision=precision,
     )
+
+
+def _identity(run: Run, specifications: Sequence[Observer]) -> str:
+    """Digest all that decides a run: a checkpoint of anything else is not resumed."""
+    start = {} if run.start_weights is None else run.start_weights
+    parts = [run.recipe.to_plain(), run.precision, to_plain(list(specifications))]
+    parts += [part.digest for part in (run.examples.train, run.examples.test)]
+    parts += [[name, sha256(tensor.detach().cpu().contiguous().numpy().tobytes())] for name, tensor in start.items()]
+    return sha256(canonical_json(parts))
 
 
 def _take_all_steps(

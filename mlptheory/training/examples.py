@@ -69,7 +69,8 @@ def prepare_examples(config: DataConfig, seed: int, root: str | None = None) -> 
     Raises
     ------
     InputError
-        If the validation set or the subset asks for more examples than there are.
+        If the validation set or the subset asks for more examples than there are, or if images that are not square
+        are not resized.
     """
     train, test = _load(config.name, "train", root), _load(config.name, "test", root)
     validation = None
@@ -81,10 +82,15 @@ def prepare_examples(config: DataConfig, seed: int, root: str | None = None) -> 
         if config.n > len(train):
             raise invalid("data.n", config.n, f"at most the {len(train)} training examples")
         train = subset(train, config.n, seed=config.split_seed)
+    height, width = train.images.shape[2:]
+    if config.image_size is None and height != width:
+        raise invalid(
+            "data.image_size", None, f"a side in pixels, as the images of {config.name!r} are {height}x{width}"
+        )
     normalization = channel_statistics(train)
     if config.label_noise:
         train = with_label_noise(train, config.label_noise, seed=seed)
-    return Examples(train, validation, test, normalization, config.image_size or train.images.shape[-1])
+    return Examples(train, validation, test, normalization, config.image_size or width)
 
 
 def training_size(config: DataConfig, root: str | None = None) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from mlptheory.base.configuration import require_integer
 from mlptheory.training.device import autocast, default_device, resolve_precision
 from mlptheory.training.examples import prepare_examples
 from mlptheory.training.loop import Run
@@ -109,6 +110,7 @@ def estimate_cost(
     >>> cost.steps, cost.seconds > 0
     (190, True)
     """
+    require_integer("measured_steps", measured_steps, 1)
     device = device or default_device()
     precision = resolve_precision(recipe.precision, device)
     before = torch.get_num_threads()
@@ -123,11 +125,13 @@ def estimate_cost(
         torch.set_num_threads(before)
     epochs = -(-run.total_steps // len(run.loader))
     looks = 1 + sum(observer.is_due(epoch, epoch == epochs) for observer in observers for epoch in range(epochs + 1))
+    whole_epochs, rest = divmod(run.total_steps, len(run.loader))
+    per_epoch = min(len(examples.train), len(run.loader) * recipe.budget.batch_size)
     parameters = sum(parameter.numel() for parameter in run.model.parameters() if parameter.requires_grad)
     return Cost(
         parameters=parameters,
         steps=run.total_steps,
-        examples=min(run.total_steps * recipe.budget.batch_size, epochs * len(examples.train)),
+        examples=whole_epochs * per_epoch + rest * recipe.budget.batch_size,
         peak_gib=_peak_bytes(run, parameters) / GIB,
         seconds=run.total_steps * step_s + epochs * batch_s + looks * evaluation_s,
     )

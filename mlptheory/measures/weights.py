@@ -65,11 +65,14 @@ def weight_distance(a: Parameters, b: Parameters) -> float:
         shapes = tuple(tuple(side[name].shape) if name in side else None for side in (left, right))
         if shapes[0] != shapes[1]:
             raise InputError(f"parameter {name!r}: expected the same shape in both models, found {shapes}")
-    return _norm([left[name] - right[name].to(left[name]) for name in left])
+    return _norm([_widened(left[name]) - _widened(right[name]).to(left[name].device) for name in left])
 
 
 def _norm(tensors: list[torch.Tensor]) -> float:
     if not tensors:
         return 0.0
-    wide = torch.float32 if tensors[0].device.type == "mps" else torch.float64
-    return torch.stack([tensor.to(wide).square().sum() for tensor in tensors]).sum().sqrt().item()
+    return torch.stack([_widened(tensor).square().sum() for tensor in tensors]).sum().sqrt().item()
+
+
+def _widened(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)

@@ -1,0 +1,113 @@
+import pytest
+import torch
+from torch import nn
+
+from mlptheory.base import InputError
+from mlptheory.models import ModelConfig, build, count_parameters
+from mlptheory.training import BudgetConfig, DataConfig, Observer, OptimizerConfig, Recipe, estimate_cost, train
+from mlptheory.training.cost import GIB, saved_for_backward_bytes
+
+FLOAT32 = 4
+
+
+def _recipe(data="tiny", model="B-1/Wi-6", optimizer="lion", **budget):
+    return Recipe(
+        data=DataConfig(name=data),
+        model=ModelConfig(name=model),
+        optimizer=OptimizerConfig(name=optimizer, lr=1e-3),
+        budget=BudgetConfig(**budget),
+        precision="float32",
+    )
+
+
+def test_saved_bytes_of_a_small_mlp_equal_a_count_by_hand():
+    # Each linear keeps its input, each ReLU its output, which is the next linear's input: no storage counts twice.
+    model = nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 2))
+    for batch in (1, 4, 9):
+        assert saved_for_backward_bytes(model, torch.zeros(batch, 7)) == batch * (7 + 5 + 3) * FLOAT32
+    assert saved_for_backward_bytes(model.double(), torch.zeros(4, 7, dtype=torch.float64)) == 4 * 15 * 8
+
+
+def test_saved_bytes_of_a_bottleneck_equal_a_count_by_hand():
+    model = build("B-1/Wi-6/E-2", image_size=2, channels=1, num_classes=3).eval()
+    batch = 5
+    # Input; LayerNorm keeps its input, mean and 1/std; its output feeds W_e; GELU keeps 12; its output feeds W_c;
+    # the head keeps the sum.
+    numbers = 4 + (6 + 1 + 1) + 6 + 12 + 12 + 6
+    assert saved_for_backward_bytes(model, torch.zeros(batch, 1, 2, 2)) == batch * numbers * FLOAT32
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"amount": 2, "batch_size": 16},
+        {"amount": 2, "batch_size": 16, "drop_last": True},
+        {"amount": 1, "batch_size": 41},
+        {"amount": 4, "unit": "steps", "batch_size": 16},
+        {"amount": 5, "unit": "steps", "batch_size": 16},
+        {"amount": 7, "unit": "steps", "batch_size": 16},
+        {"amount": 5, "unit": "steps", "batch_size": 16, "drop_last": True},
+    ],
+)
+def test_steps_and_examples_are_those_of_the_run(budget):
+    recipe = _recipe(**budget)
+    cost = estimate_cost(recipe, device="cpu", measured_steps=1)
+    steps = []
+    trained = train(recipe, device="cpu", on_step=lambda step, total: steps.append(total))
+    assert cost.steps == len(steps) == steps[-1]
+    sizes = [9 if (step + 1) % 3 == 0 else 16 for step in range(cost.steps)]
+    if budget["batch_size"] == 41 or budget.get("drop_last"):
+        sizes = [budget["batch_size"]] * cost.steps
+    assert cost.examples == sum(sizes)
+    assert cost.parameters == count_parameters(trained.model)
+    assert 0 < cost.seconds < 60
+
+
+def _bounds(recipe, input_size, width, depth, classes, resident):
+    """Bounds in bytes by hand: below without activations, above with three times what a block must keep."""
+    parameters = (input_size + 1) * width + (width + 1) * classes
+    parameters += depth * (2 * width + (width + 1) * 4 * width + (4 * width + 1) * width)
+    states = {"lion": 3, "sgd": 3, "adamw": 4}[recipe.optimizer.name] * parameters * FLOAT32
+    size = min(recipe.budget.microbatch or recipe.budget.batch_size, recipe.budget.batch_size)
+    kept = (input_size + depth * (2 + 2 * width + 8 * width) + width) * size * FLOAT32
+    batch = recipe.budget.batch_size * input_size * FLOAT32
+    return parameters, states + kept + resident, states + 1.2 * kept + 4 * batch + 2 * resident
+
+
+@pytest.mark.parametrize("optimizer", ["lion", "adamw"])
+@pytest.mark.parametrize("budget", [{"batch_size": 64}, {"batch_size": 1024}, {"batch_size": 1024, "microbatch": 128}])
+def test_peak_memory_lies_between_bounds_by_hand(optimizer, budget):
+    recipe = _recipe("digits", "B-3/Wi-256", optimizer, amount=1, **budget)
+    cost = estimate_cost(recipe, device="cpu", measured_steps=1)
+    parameters, low, high = _bounds(recipe, 64, 256, 3, 10, resident=(1197 + 600) * 64)
+    assert cost.parameters == parameters
+    assert low <= cost.peak_gib * GIB <= high
+
+
+def test_more_states_and_more_examples_take_more_memory():
+    def peak(**changes):
+        return estimate_cost(_recipe("digits", amount=1, **changes), device="cpu", measured_steps=1).peak_gib * GIB
+
+    parameters = count_parameters(build("B-1/Wi-6", image_size=8, channels=1, num_classes=10))
+    base = peak(batch_size=1000)
+    assert peak(batch_size=1000, optimizer="adamw") - base == pytest.approx(parameters * FLOAT32, abs=2)
+    assert peak(batch_size=1000, microbatch=10) < base
+    # Memory grows in proportion to the batch, not faster.
+    growth = peak(batch_size=1000) - peak(batch_size=500), peak(batch_size=500) - peak(batch_size=250)
+    assert growth[0] == pytest.approx(2 * growth[1], rel=1e-3)
+
+
+def test_the_thread_count_comes_back_also_after_an_error():
+    before = torch.get_num_threads()
+    estimate_cost(_recipe(batch_size=8, amount=1), device="cpu", threads=before + 1, measured_steps=1)
+    assert torch.get_num_threads() == before
+    with pytest.raises(InputError, match="larger than the training set"):
+        estimate_cost(_recipe(batch_size=999), device="cpu", threads=before + 1)
+    assert torch.get_num_threads() == before
+
+
+def test_observers_cost_time_and_a_child_costs_what_its_parent_does():
+    recipe = Recipe.from_plain({**_recipe(batch_size=8, amount=1).to_plain(), "start": "parent"})
+    assert estimate_cost(recipe, [Observer(name="evaluation")], device="cpu", measured_steps=1).steps == 6
+    with pytest.raises(InputError, match="measured_steps = 0"):
+        estimate_cost(recipe, device="cpu", measured_steps=0)

@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from mlptheory.base import InputError
+from mlptheory.data import channel_statistics, load, split_validation, subset, with_label_noise
+from mlptheory.training import DataConfig, prepare_examples
+from mlptheory.training.examples import data_digest, training_size
+
+
+def test_examples_are_split_then_subset_then_relabelled():
+    config = DataConfig(name="tiny", validation=9, n=20, label_noise=0.4, split_seed=2)
+    found = prepare_examples(config, seed=3)
+    rest, validation = split_validation(load("tiny", "train"), 9, seed=2)
+    clean = subset(rest, 20, seed=2)
+    assert torch.equal(found.validation.images, validation.images)
+    assert torch.equal(found.validation.labels, validation.labels)
+    assert torch.equal(found.train.images, clean.images)
+    assert torch.equal(found.train.labels, with_label_noise(clean, 0.4, seed=3).labels)
+    assert (found.train.labels != clean.labels).sum() == 8
+    assert found.test.digest == load("tiny", "test").digest
+    assert found.normalization == channel_statistics(clean)
+    assert found.image_size == 4
+    assert len(found.train) == training_size(config) == 20
+
+
+def test_the_seed_decides_label_noise_and_nothing_else():
+    config = DataConfig(name="tiny", validation=9, n=20)
+    assert prepare_examples(config, seed=1).train.digest == prepare_examples(config, seed=2).train.digest
+    noisy = DataConfig(name="tiny", validation=9, n=20, label_noise=0.4)
+    a, b = prepare_examples(noisy, seed=1), prepare_examples(noisy, seed=2)
+    assert torch.equal(a.train.images, b.train.images)
+    assert not torch.equal(a.train.labels, b.train.labels)
+    other = DataConfig(name="tiny", validation=9, n=20, split_seed=1)
+    assert prepare_examples(other, seed=1).train.digest != prepare_examples(config, seed=1).train.digest
+
+
+def test_all_examples_but_the_validation_set_are_trained_on():
+    assert training_size(DataConfig(name="tiny")) == 41
+    assert training_size(DataConfig(name="tiny", validation=6)) == 35
+    assert len(prepare_examples(DataConfig(name="tiny", validation=6), 0).train) == 35
+    assert prepare_examples(DataConfig(name="tiny"), 0).validation is None
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (DataConfig(name="tiny", n=42), r"data\.n = 42: expected at most the 41 training examples"),
+        (DataConfig(name="tiny", n=40, validation=2), r"data\.n = 40: expected at most the 39 training examples"),
+        (DataConfig(name="tiny", validation=41), r"data\.validation = 41: expected fewer than the 41"),
+        (DataConfig(name="tyni"), r"dataset = 'tyni': unknown; did you mean 'tiny'"),
+        (DataConfig(name="tiny-wide"), r"data\.image_size = None: expected a side .* 'tiny-wide' are 3x5"),
+    ],
+)
+def test_what_the_data_cannot_give_is_refused(config, message):
+    with pytest.raises(InputError, match=message):
+        prepare_examples(config, 0)
+
+
+def test_images_that_are_not_square_can_be_resized():
+    assert prepare_examples(DataConfig(name="tiny-wide", image_size=4), 0).image_size == 4
+
+
+def test_the_data_digest_is_of_both_splits():
+    assert data_digest("tiny") == data_digest("tiny")
+    assert len({data_digest("tiny"), data_digest("tiny-3-classes"), load("tiny", "train").digest}) == 3

@@ -17,7 +17,7 @@ ATTEMPTS = 10
 
 
 def run(*arguments: str, program: str = sys.executable) -> tuple[float, subprocess.CompletedProcess[str]]:
-    """Run a process; return the seconds it had a core for, which work beside it does not lengthen as it does a clock."""
+    """Run a process; return the seconds it had a core for: unlike the clock, work beside it does not lengthen them."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

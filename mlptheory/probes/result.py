@@ -141,7 +141,8 @@ class Result:
         return verdict_table([verdict.to_json() for verdict in self.verdicts])
 
     def _repr_html_(self) -> str:
-        return verdict_html(self._shown(), figures={self.probe.caption: figure_svg(self.figure())})
+        effects = self.effects.to_html(index=False, float_format="{:.4g}".format, border=0)
+        return f"{verdict_html(self._shown())}<div>{figure_svg(self.figure())}</div>{effects}"
 
     def _shown(self) -> dict[str, Any]:
         """Return the payload as pages show it: the trials' digests stand in the table, once is enough."""

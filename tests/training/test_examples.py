@@ -47,7 +47,7 @@ def test_all_examples_but_the_validation_set_are_trained_on():
         (DataConfig(name="tiny", n=42), r"data\.n = 42: expected at most the 41 training examples"),
         (DataConfig(name="tiny", n=40, validation=2), r"data\.n = 40: expected at most the 39 training examples"),
         (DataConfig(name="tiny", validation=41), r"data\.validation = 41: expected fewer than the 41"),
-        (DataConfig(name="tyni"), r"dataset = 'tyni': unknown; did you mean 'tiny'"),
+        (DataConfig(name="tiny-3-clases"), r"dataset = 'tiny-3-clases': unknown; did you mean 'tiny-3-classes'"),
         (DataConfig(name="tiny-wide"), r"data\.image_size = None: expected a side .* 'tiny-wide' are 3x5"),
     ],
 )

@@ -1,0 +1,127 @@
+"""The page of measured results, written from the records under experiments/ and from nothing else.
+
+``python docs/measured.py`` writes docs/results.md again; tests/test_experiments.py fails where it is out of date.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlptheory.reports import markdown_table
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+EXPERIMENTS = REPOSITORY / "experiments"
+PAGE = REPOSITORY / "docs" / "results.md"
+
+HEAD = """\
+# Measured results
+
+Every number here comes from a record under `experiments/`, which holds its recipe, seeds, data digest, versions and
+hardware; `python docs/measured.py` writes this page from them. A recipe without a record was not run.
+"""
+
+
+def records() -> dict[str, dict[str, Any]]:
+    """Return the record of every single run that was recorded, by recipe."""
+    return {
+        path.relative_to(EXPERIMENTS).as_posix(): json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        for path in sorted(EXPERIMENTS.rglob("*.toml"))
+        if path.with_suffix(".json").is_file()
+    }
+
+
+def results() -> dict[str, dict[str, Any]]:
+    """Return the result of every probe that was recorded, by folder."""
+    return {
+        path.parent.relative_to(EXPERIMENTS).as_posix(): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(EXPERIMENTS.rglob("result.json"))
+    }
+
+
+def page() -> str:
+    """Return the text of docs/results.md."""
+    parts = [HEAD, "## Single runs\n", _recipes()]
+    for folder, result in results().items():
+        parts += [f"## {result['design']['title']}: `{folder}`\n", _probe(folder, result)]
+    return "\n".join(parts)
+
+
+def _recipes() -> str:
+    found, rows = records(), []
+    for path in sorted(EXPERIMENTS.rglob("*.toml")):
+        name = path.relative_to(EXPERIMENTS).as_posix()
+        record = found.get(name)
+        if record is None:
+            rows.append([f"`{name}`", "not run", "", "", "", ""])
+            continue
+        recipe, paper = record["trial"]["recipe"], record["paper"]
+        execution = record["trial"]["execution"]
+        rows.append(
+            [
+                f"`{name}`",
+                f"{100 * record['metrics']['test_accuracy']:.2f}",
+                f"{paper['test_accuracy_percent']}",
+                f"1 (seed {recipe['seed']})",
+                f"{execution['precision']}, {execution['threads']} thread(s), {record['seconds'] / 60:.0f} min",
+                _machine(record["environment"]),
+            ]
+        )
+    columns = ["recipe", "test accuracy (%)", "paper (%)", "runs", "how", "where"]
+    notes = [
+        f"- `{name}`: {record['paper']['source']}. Test accuracy after the last of "
+        f"{record['trial']['recipe']['budget']['amount']} {record['trial']['recipe']['budget']['unit']}; training "
+        f"accuracy {100 * record['metrics']['train_accuracy']:.2f} % in the last epoch. One run has no interval. "
+        f"Data {record['data_digest'][:16]}, record {record['digest'][:16]}."
+        for name, record in found.items()
+    ]
+    return markdown_table(rows, columns) + "\n" + "\n".join(notes) + "\n"
+
+
+def _probe(folder: str, result: dict[str, Any]) -> str:
+    verdicts = [
+        [
+            verdict["claim"],
+            verdict["verdict"],
+            _number(verdict["effect"]),
+            f"[{_number(verdict['low'])}, {_number(verdict['high'])}]",
+            verdict["n"],
+        ]
+        for verdict in result["verdicts"]
+    ]
+    names = [column["name"] for column in result["effects"]["columns"]]
+    effects = [
+        [row[names.index("epochs")], row[names.index("quantity")], _number(row[names.index("mean")]),
+         f"[{_number(row[names.index('low')])}, {_number(row[names.index('high')])}]", row[names.index("n")]]
+        for row in result["effects"]["rows"]
+    ]  # fmt: skip
+    timing = result["timing"]
+    scope = result["verdicts"][0]
+    return "\n".join(
+        [
+            f"{result['design']['question']} {scope['scope']}; margin {scope['margin']:g} {scope['unit']}.",
+            f"Source of the claim: {scope['source']}.\n",
+            markdown_table(verdicts, ["claim", "verdict", f"effect ({scope['unit']})", "interval", "n"]),
+            *(f"- {verdict['claim']} {verdict['reason']}" for verdict in result["verdicts"]),
+            "",
+            markdown_table(effects, ["epochs", "quantity", "mean", "95 % t interval", "n"]),
+            f"```{{figure}} ../experiments/{folder}/figure.png\n:alt: Test accuracy over batch size\n:width: 50%\n```\n",
+            f"{len(result['table']['rows'])} runs; seconds planned {_number(timing['planned_s'])}, taken "
+            f"{_number(timing['taken_s'])} in {result['design']['schedule']['precision']} on "
+            f"{_machine(result['environment'])}. Design {result['design']['digest'][:16]}.\n",
+        ]
+    )
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    hardware, versions = environment["hardware"], environment["versions"]
+    return f"{hardware['processor']}, {hardware['cores']} cores; torch {versions['torch']}"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

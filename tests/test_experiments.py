@@ -1,0 +1,57 @@
+"""Every recipe can be read, every committed result carries its evidence, and the docs say what was measured."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from mlptheory.base.configuration import from_plain
+from mlptheory.probes import probes
+from mlptheory.probes.result import load_result
+from mlptheory.training import Recipe, read_recipe
+from mlptheory.trials.record import Record, unpack_predictions
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+EXPERIMENTS = REPOSITORY / "experiments"
+MEASURED = runpy.run_path(str(REPOSITORY / "docs" / "measured.py"))
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.rglob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_can_be_read_and_names_its_source(path):
+    recipe, paper = read_recipe(path)
+    assert isinstance(recipe, Recipe)
+    assert paper["source"] and paper["bibtex_key"] and paper["test_accuracy_percent"] > 0
+    head = path.read_text().split("[recipe]")[0]
+    assert all(word in head for word in ("Command", "Paper", "Time", "arXiv", str(paper["test_accuracy_percent"])))
+
+
+@pytest.mark.parametrize("name", MEASURED["records"]())
+def test_every_record_is_of_the_recipe_beside_it(name):
+    record = MEASURED["records"]()[name]
+    recipe, paper = read_recipe(EXPERIMENTS / name)
+    recorded = from_plain(Recipe, record["trial"]["recipe"], "recipe")
+    assert recorded == recipe and record["paper"] == paper
+    assert record["environment"]["versions"]["torch"] and record["environment"]["hardware"]["processor"]
+    assert record["data_digest"] and record["seconds"] > 0
+    fields = {key: value for key, value in record.items() if key not in ("schema", "paper")}
+    assert len(unpack_predictions(Record(**fields).predictions)) == 10_000
+
+
+@pytest.mark.parametrize("folder", MEASURED["results"]())
+def test_every_verdict_follows_from_its_table(folder):
+    """Judged again by the code as it stands, the committed table gives the committed verdicts."""
+    result = load_result(EXPERIMENTS / folder)
+    assert isinstance(result.probe, probes[result.design["probe"]])
+    again = result.probe.judge(result.table)
+    for old, new in zip(result.verdicts, again, strict=True):
+        assert (old.id, old.verdict, old.n) == (new.id, new.verdict, new.n)
+        assert (old.effect, old.low, old.high) == pytest.approx((new.effect, new.low, new.high), rel=1e-9)
+    assert len(result.table) == len(result.design["trials"])
+    assert json.loads((EXPERIMENTS / folder / "result.json").read_text())["environment"]["versions"]["torch"]
+
+
+def test_the_page_of_results_is_what_the_records_say():
+    assert MEASURED["PAGE"].read_text(encoding="utf-8") == MEASURED["page"](), "run python docs/measured.py"

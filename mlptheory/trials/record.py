@@ -77,7 +77,7 @@ class Record:
                 raise DamagedFileError("it was written by another version")
             content["history"] = tuple(tuple(row) for row in content["history"])
             return cls(**content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedFileError(f"not a whole record: {error}") from error
 
 

@@ -1,0 +1,44 @@
+"""The schedule is decided by the trials and the device, by nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mlptheory.base.configuration import from_plain
+from mlptheory.base.errors import InputError
+from mlptheory.training import Recipe
+from mlptheory.trials import Schedule, Trial, plan_schedule
+
+TRIALS = [Trial(recipe=Recipe(seed=seed)) for seed in range(3)]
+
+
+def test_the_same_trials_get_the_same_schedule():
+    assert plan_schedule(TRIALS, device="cpu") == plan_schedule(list(TRIALS), device="cpu")
+    assert plan_schedule(TRIALS, device="cpu").groups == ((0,), (1,), (2,))
+
+
+def test_threads_are_one_unless_asked_for():
+    assert plan_schedule(TRIALS, device="cpu").threads == 1
+    assert plan_schedule(TRIALS, device="cpu", threads=2).threads == 2
+
+
+def test_auto_is_written_down_as_what_it_came_to():
+    assert plan_schedule(TRIALS, device="cpu").precision in ("float32", "bfloat16")
+
+
+def test_grouping_of_lone_trials_is_no_part_of_how_one_is_executed():
+    more = plan_schedule([*TRIALS, TRIALS[0]], device="cpu")
+    assert more.execution() == plan_schedule(TRIALS, device="cpu").execution()
+    assert set(more.execution()) == {"device", "threads", "precision"}
+
+
+def test_a_schedule_goes_to_json_and_back():
+    schedule = plan_schedule(TRIALS, device="cpu", threads=2)
+    assert from_plain(Schedule, json.loads(json.dumps(schedule.to_plain()))) == schedule
+
+
+def test_a_device_that_is_not_here_is_refused_with_those_that_are():
+    with pytest.raises(InputError, match=r"device = 'tpu': unknown.*allowed: cpu"):
+        plan_schedule(TRIALS, device="tpu")

@@ -348,7 +348,9 @@ def _identity(run: Run, specifications: Sequence[Observer]) -> str:
     start = {} if run.start_weights is None else run.start_weights
     parts = [run.recipe.to_plain(), run.precision, to_plain(list(specifications))]
     parts += [part.digest for part in (run.examples.train, run.examples.test)]
-    parts += [[name, sha256(tensor.detach().cpu().contiguous().numpy().tobytes())] for name, tensor in start.items()]
+    for name, tensor in start.items():
+        content = tensor.detach().cpu().reshape(-1).view(torch.uint8)
+        parts.append([name, sha256(content.numpy().tobytes())])
     return sha256(canonical_json(parts))
 
 

@@ -106,7 +106,7 @@ def _probe(folder: str, result: dict[str, Any]) -> str:
             *(f"- {verdict['claim']} {verdict['reason']}" for verdict in result["verdicts"]),
             "",
             markdown_table(effects, ["epochs", "quantity", "mean", "95 % t interval", "n"]),
-            f"```{{figure}} ../experiments/{folder}/figure.png\n:alt: Test accuracy over batch size\n:width: 50%\n```\n",
+            f"```{{figure}} ../experiments/{folder}/figure.png\n:alt: {scope['claim']}\n:width: 50%\n```\n",
             f"{len(result['table']['rows'])} runs; seconds planned {_number(timing['planned_s'])}, taken "
             f"{_number(timing['taken_s'])} in {result['design']['schedule']['precision']} on "
             f"{_machine(result['environment'])}. Design {result['design']['digest'][:16]}.\n",

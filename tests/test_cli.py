@@ -420,13 +420,9 @@ def test_an_output_folder_that_holds_another_design_is_left_alone(refused, copy)
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("damage", ["truncated", "another trial's"])
-def test_a_damaged_record_is_named_set_aside_and_computed_again(copy, finished, capsys, damage):
-    first, second, *_ = sorted((copy / "store" / "records").iterdir())
-    if damage == "truncated":
-        first.write_text(first.read_text()[:100])
-    else:
-        first.write_bytes(second.read_bytes())
+def test_a_damaged_record_is_named_set_aside_and_computed_again(copy, finished, capsys):
+    first = min((copy / "store" / "records").iterdir())
+    first.write_text(first.read_text()[:100])
     damaged = first.read_bytes()
     assert main([*TINY, "--out", str(copy)]) == 0
     notes = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]

@@ -41,7 +41,7 @@ class Record:
     environment : dict
         Versions and hardware of the machine that ran the trial.
     seconds : float
-        Wall-clock time, over all sittings.
+        Wall-clock time of the sitting that finished it.
     """
 
     digest: str

@@ -1,0 +1,103 @@
+"""One recipe by itself: trained once, resumed, its record and weights in the folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import safetensors.torch
+
+from mlptheory.base.errors import InputError
+from mlptheory.models import ModelConfig, model_from_config
+from mlptheory.training import BudgetConfig, DataConfig, Recipe, evaluate, prepare_examples, train
+from mlptheory.trials import FolderStore, run_recipe, single
+from mlptheory.trials.single import OBSERVERS
+
+RECIPE = Recipe(
+    data=DataConfig(n=64),
+    model=ModelConfig(name="B-1/Wi-16"),
+    budget=BudgetConfig(amount=2, batch_size=8),
+    precision="float32",
+)
+
+
+def test_the_folder_gets_the_record_the_papers_numbers_and_the_weights(tmp_path):
+    record = run_recipe(RECIPE, out=tmp_path, paper={"test_accuracy": 0.5}, threads=1, device="cpu", progress=False)
+    shown = json.loads((tmp_path / "record.json").read_text())
+    assert shown["paper"] == {"test_accuracy": 0.5}
+    assert shown["digest"] == record.digest and shown["metrics"] == record.metrics
+    assert FolderStore(tmp_path / "store").get(record.digest) == record
+    assert not list((tmp_path / "store" / "checkpoints").iterdir())
+
+    examples = prepare_examples(RECIPE.data, RECIPE.seed)
+    model = model_from_config(RECIPE.model, image_size=8, channels=1, num_classes=10, seed=99)
+    model.load_state_dict(safetensors.torch.load_file(tmp_path / "model.safetensors"))
+    found = evaluate(model.eval(), examples.test, normalization=examples.normalization, precision="float32")
+    assert found.top1 == record.metrics["test_accuracy"]
+    assert found.loss == record.metrics["test_loss"]
+
+
+def test_a_second_call_does_not_train_again(tmp_path, monkeypatch):
+    first = run_recipe(RECIPE, out=tmp_path, threads=1, device="cpu", progress=False)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").unlink()
+    monkeypatch.setattr(single, "run_trial", None)
+    assert run_recipe(RECIPE, out=tmp_path, threads=1, device="cpu", progress=False) == first
+    assert (tmp_path / "model.safetensors").read_bytes() == weights
+
+
+def test_another_recipe_or_number_of_threads_is_another_record(tmp_path):
+    one = run_recipe(RECIPE, out=tmp_path, threads=1, device="cpu", progress=False)
+    other = run_recipe(replace(RECIPE, seed=1), out=tmp_path, threads=1, device="cpu", progress=False)
+    threads = run_recipe(RECIPE, out=tmp_path, threads=2, device="cpu", progress=False)
+    assert len({one.digest, other.digest, threads.digest}) == 3
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    whole = run_recipe(RECIPE, out=tmp_path / "whole", threads=1, device="cpu", progress=False)
+    checkpoint = FolderStore(tmp_path / "stopped" / "store").checkpoint_path(whole.digest)
+
+    def stop(step: int, total: int) -> None:
+        if step > 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(RECIPE, OBSERVERS, device="cpu", checkpoint=checkpoint, checkpoint_every_s=0.0, on_step=stop)
+    steps = []
+    run_trial = single.run_trial
+    monkeypatch.setattr(
+        single, "run_trial", lambda task, report: run_trial(task, lambda *step: (steps.append(step[0]), report(*step)))
+    )
+    resumed = run_recipe(RECIPE, out=tmp_path / "stopped", threads=1, device="cpu", progress=False)
+    assert steps == list(range(6, 17))
+    assert replace(resumed, environment={}, seconds=0) == replace(whole, environment={}, seconds=0)
+    ours, theirs = (safetensors.numpy.load_file(tmp_path / name / "model.safetensors") for name in ("stopped", "whole"))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    assert not checkpoint.exists()
+
+
+def test_a_refused_recipe_leaves_stderr_to_the_message(tmp_path, capsys):
+    recipe = replace(
+        RECIPE, model=ModelConfig(name="B-1/Wi-16", norm="batch"), budget=BudgetConfig(amount=1, batch_size=1)
+    )
+    with pytest.raises(InputError, match="batch_size"):
+        run_recipe(recipe, out=tmp_path, threads=1, device="cpu", progress=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_weights_that_were_damaged_are_trained_again(tmp_path):
+    first = run_recipe(RECIPE, out=tmp_path, threads=1, device="cpu", progress=False)
+    kept = tmp_path / "store" / "weights" / f"{first.digest}.safetensors"
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.warns(UserWarning, match="damaged"):
+        run_recipe(RECIPE, out=tmp_path, threads=1, device="cpu", progress=False)
+    assert kept.read_bytes() == whole
+    assert (tmp_path / "model.safetensors").read_bytes() == whole

@@ -15,7 +15,7 @@ from mlptheory.base.configuration import (
     require_number,
     to_plain,
 )
-from mlptheory.base.errors import InputError, invalid
+from mlptheory.base.errors import InputError, invalid, unknown_name
 from mlptheory.data import Augmentation
 from mlptheory.models import ModelConfig
 
@@ -254,6 +254,9 @@ def read_recipe(path: str | Path) -> tuple[Recipe, dict[str, Any]]:
         raise invalid("recipe", str(path), "a TOML file that exists") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"recipe = {str(path)!r}: expected TOML: {error}") from error
+    for name in tables:
+        if name not in ("recipe", "paper"):
+            raise unknown_name(f"recipe {str(path)!r}, table", name, ("recipe", "paper"))
     if "recipe" not in tables:
         raise InputError(f"recipe = {str(path)!r}: expected a [recipe] table")
     return Recipe.from_plain(tables["recipe"]), tables.get("paper", {})

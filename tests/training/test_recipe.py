@@ -174,3 +174,10 @@ def test_microbatches_under_batch_normalization_are_refused_unless_they_are_whol
 def test_a_recipe_needs_no_torch():
     code = "import sys; from mlptheory.training import Recipe; Recipe(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_misspelled_table_is_named(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[recipe]\nseed = 1\n[papr]\nx = 1\n")
+    with pytest.raises(InputError, match=r"'papr': unknown; did you mean 'paper'\?"):
+        read_recipe(path)

@@ -137,7 +137,7 @@ def test_a_bad_value_is_refused_with_what_was_allowed(make, parts):
         ("[recipe.model]\nname = 'Q-3/Wi-256'\n", ("Q-3/Wi-256", "B-{depth}/Wi-{width}")),
         ("[recipe.model]\nnorm = 'batch'\n[recipe.budget]\nmicrobatch = 8\n", ("budget.microbatch = 8", "batch norm")),
         ("recipe = 3\n", ("recipe = 3", "a table of names and values")),
-        ("[recipes]\nseed = 3\n", ("expected a [recipe] table",)),
+        ("[recipes]\nseed = 3\n", ("'recipes'", "did you mean 'recipe'")),
         ("", ("expected a [recipe] table",)),
         ("seed: 3\n", ("recipe.toml", "expected TOML")),
         ("[recipe]\nseed = 3\nseed = 4\n", ("recipe.toml", "expected TOML")),

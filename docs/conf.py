@@ -41,4 +41,6 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+# Pages without pages below them have nothing to list there.
+html_sidebars = {"[!a]*": [], "architecture": [], "probes/*": []}
 html_show_sourcelink = False

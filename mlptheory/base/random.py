@@ -113,7 +113,7 @@ def uniform(seed: int, purpose: str, epoch: int, examples: np.ndarray, draws: in
     counter[..., 3] = blocks
     hashed = key(seed, purpose)
     words = philox4x32(counter, (hashed & 0xFFFFFFFF, hashed >> 32))
-    return (words.reshape(len(examples), -1)[:, :draws] + 0.5) * 2.0**-32
+    return (words.reshape(len(examples), 4 * len(blocks))[:, :draws] + 0.5) * 2.0**-32
 
 
 def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:

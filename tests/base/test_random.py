@@ -115,3 +115,7 @@ def test_global_generators_are_left_alone():
     generator(0, "a").random(10)
     torch.rand(10, generator=torch_generator(0, "a"))
     assert states() == before
+
+
+def test_no_examples_have_no_draws():
+    assert uniform(0, "order", 0, np.arange(0), 3).shape == (0, 3)

@@ -206,7 +206,9 @@ def make_table(probe: Probe, records: Sequence[Record]) -> pd.DataFrame:
     """Return one row a trial: the probe's labels, then the metrics it documents."""
     rows = []
     for trial, record in zip(probe.trials(), records, strict=True):
-        values = {**record.metrics, **_last_observed(record), **dict(trial.labels)}
+        # A diverged run has no outcome: what an observer saw before it diverged is history, not a result.
+        observed = {} if record.diverged else _last_observed(record)
+        values = {**observed, **record.metrics, **dict(trial.labels)}
         values |= {"diverged": record.diverged is not None, "digest": record.digest}
         rows.append([values.get(column.name) for column in probe.columns()])
     frame = pd.DataFrame(rows, columns=[column.name for column in probe.columns()])

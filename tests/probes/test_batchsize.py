@@ -131,7 +131,35 @@ def test_a_hump_is_not_called_support_though_the_line_rises():
     hump = judged(probe, probe.simulate(6.0, np.random.default_rng(0), spread=0.2, hump=12.0))[MAIN]
     assert rising.verdict == "supported" and "at batch size 1024" in rising.reason
     assert hump.low > probe.margin
-    assert hump.verdict == "inconclusive" and "Not monotone: batch size 256" in hump.reason
+    assert hump.verdict == "inconclusive" and "over all lengths, batch size 256 beats" in hump.reason
+
+
+def test_a_hump_at_one_length_stops_the_claim_about_every_length():
+    probe = BatchSize(batch_sizes=(16, 64, 256, 1024), epochs=(5, 20), seeds=8, control=False)
+    table = probe.simulate(8.0, np.random.default_rng(0), spread=0.2)
+    humped = (table["epochs"] == 5) & (table["batch_size"] == 256)
+    table.loc[humped, "test_accuracy"] += 0.06
+    verdicts = judged(probe, table)
+    assert verdicts[EVERY_LENGTH].low > probe.margin
+    assert verdicts[EVERY_LENGTH].verdict == "inconclusive"
+    assert "at length 5, batch size 256 beats" in verdicts[EVERY_LENGTH].reason
+
+
+def test_the_interval_of_every_length_is_that_of_the_smallest_change():
+    table = PROBE.simulate(8.0, np.random.default_rng(3), spread=2.0)
+    per_length = [list(changes_by_hand(table, epochs)) for epochs in (5, 20)]
+    intervals = [scipy_stats.ttest_1samp(values, 0).confidence_interval(0.975) for values in per_length]
+    verdict = judged(PROBE, table)[EVERY_LENGTH]
+    assert verdict.effect == pytest.approx(min(np.mean(values) for values in per_length))
+    assert verdict.low == pytest.approx(min(interval.low for interval in intervals))
+    assert verdict.high == pytest.approx(min(interval.high for interval in intervals))
+    assert verdict.p is None
+
+
+def changes_by_hand(table, epochs):
+    for block in range(5):
+        rows = table[(table["role"] == "arm") & (table["block"] == block) & (table["epochs"] == epochs)]
+        yield np.polyfit(np.log2(rows["batch_size"]), 100 * rows["test_accuracy"], 1)[0] * 4
 
 
 def test_one_length_that_falls_short_contradicts_every_length_but_not_the_mean():
@@ -141,7 +169,7 @@ def test_one_length_that_falls_short_contradicts_every_length_but_not_the_mean()
     verdicts = judged(PROBE, table)
     assert verdicts[MAIN].verdict == "supported"
     assert verdicts[EVERY_LENGTH].verdict == "contradicted"
-    assert "20 epochs" in verdicts[EVERY_LENGTH].reason
+    assert "that at 20 epochs" in verdicts[EVERY_LENGTH].reason
     assert verdicts[EVERY_LENGTH].level == pytest.approx(0.975)
 
 
@@ -150,7 +178,7 @@ def test_one_noisy_length_leaves_every_length_open():
     noisy = (table["role"] == "arm") & (table["epochs"] == 5)
     table.loc[noisy, "test_accuracy"] += np.random.default_rng(1).normal(0, 0.08, noisy.sum())
     verdict = judged(PROBE, table)[EVERY_LENGTH]
-    assert verdict.verdict == "inconclusive" and "binding length is 5 epochs" in verdict.reason
+    assert verdict.verdict == "inconclusive" and verdict.low < PROBE.margin < verdict.high
 
 
 def test_a_diverged_run_forces_inconclusive_and_is_counted():

@@ -119,6 +119,9 @@ def test_a_diverging_design_is_recorded_and_judged_inconclusive():
         result = probe.run(workers=1, progress=False)
     assert result.table["diverged"].any()
     assert len(result.diverged) == result.table["diverged"].sum()
+    assert (
+        result.table.loc[result.table["diverged"], ["test_accuracy", "test_loss", "weight_norm"]].isna().all(axis=None)
+    )
     assert result.verdicts[0].verdict == "inconclusive" and "diverged" in result.verdicts[0].reason
     assert "NaN" not in json.dumps(result.to_plain())
     result.figure()

@@ -188,7 +188,8 @@ class BatchSize(Probe):
                     statement="Larger batches are better at every training length.",
                     estimand=f"smallest over lengths of the {change}; these data, new seeds",
                     direction="greater",
-                    test=f"95 % t intervals, simultaneous over {len(self.epochs)} lengths (Bonferroni), all beyond δ",
+                    test=f"95 % t intervals, simultaneous over {len(self.epochs)} lengths (Bonferroni); the smallest of their "
+                    "ends; not supported where a smaller batch beats the largest at some length",
                     **common,
                 )
             )

@@ -21,17 +21,18 @@ def judge(probe: BatchSize, table: pd.DataFrame) -> tuple[Verdict, ...]:
     verdicts = []
     for claim in probe.claims():
         role = "control" if claim.id == CONTROL else "arm"
-        forced = _divergence(table[table["role"] == role])
-        label, interval, blocks = estimate(probe, claim.id, table)
-        if claim.id == MAIN:
-            forced = forced or _not_monotone(probe, table, interval)
+        note, interval, blocks = estimate(probe, claim.id, table)
+        forced = _divergence(table[table["role"] == role]) or _not_monotone(probe, claim.id, table, interval)
         verdict = decide(claim, interval, blocks, forced_reason=forced)
-        verdicts.append(_annotated(verdict, label if claim.id == EVERY_LENGTH else _best(probe, claim.id, table)))
+        if claim.id == EVERY_LENGTH:
+            # The smallest of several changes has no t distribution, so no p-value of one belongs to it.
+            verdict = replace(verdict, p=None)
+        verdicts.append(replace(verdict, reason=f"{verdict.reason} {note}") if note else verdict)
     return tuple(verdicts)
 
 
 def estimate(probe: BatchSize, claim: str, table: pd.DataFrame) -> tuple[str, Interval | None, int]:
-    """Return where a claim's interval comes from, the interval, and the blocks behind it."""
+    """Return a note on a claim's interval, the interval, and the blocks behind it."""
     if claim == CONTROL:
         of_labels = list(changes(probe, table, "control", min(probe.epochs)).values())
         return "", mean_interval(of_labels) if len(of_labels) > 1 else None, len(of_labels)
@@ -40,18 +41,16 @@ def estimate(probe: BatchSize, claim: str, table: pd.DataFrame) -> tuple[str, In
         # A block counts where it has every length: the mean over lengths is taken within it.
         whole = [block for block in probe.seed_list if all(block in of_one for of_one in by_length.values())]
         means = [sum(by_length[epochs][block] for epochs in probe.epochs) / len(probe.epochs) for block in whole]
-        return "", mean_interval(means) if len(means) > 1 else None, len(means)
+        return _best(probe, table), mean_interval(means) if len(means) > 1 else None, len(means)
     intervals = _simultaneous(by_length)
+    blocks = min(len(of_one) for of_one in by_length.values())
     if intervals is None:
-        return "", None, min(len(of_one) for of_one in by_length.values())
-    # All lengths must lie beyond the margin, and one that falls short refutes: the binding length decides.
-    short = {epochs: interval for epochs, interval in intervals.items() if interval.high < probe.margin}
-    binding = (
-        min(short, key=lambda epochs: short[epochs].high)
-        if short
-        else min(intervals, key=lambda epochs: intervals[epochs].low)
-    )
-    return f"The binding length is {binding} epochs.", intervals[binding], len(by_length[binding])
+        return "", None, blocks
+    # The smallest change lies between the smallest of the lower ends and the smallest of the upper ends.
+    smallest = min(intervals, key=lambda epochs: intervals[epochs].estimate)
+    low, high = (min(getattr(interval, end) for interval in intervals.values()) for end in ("low", "high"))
+    where = f"The smallest change is that at {smallest} {'epoch' if smallest == 1 else 'epochs'}."
+    return where, replace(intervals[smallest], low=low, high=high), blocks
 
 
 def _simultaneous(by_length: dict[int, dict[int, float]]) -> dict[int, Interval] | None:
@@ -84,34 +83,38 @@ def _over_lengths(probe: BatchSize, table: pd.DataFrame) -> pd.DataFrame:
     return sum(cells_of(probe, table, "arm", epochs) for epochs in probe.epochs) / len(probe.epochs)
 
 
-def _best(probe: BatchSize, claim: str, table: pd.DataFrame) -> str:
-    if claim != MAIN:
-        return ""
+def _best(probe: BatchSize, table: pd.DataFrame) -> str:
     means = _over_lengths(probe, table).mean()
     return "" if means.isna().all() else f"Highest mean accuracy at batch size {means.idxmax()}."
 
 
-def _not_monotone(probe: BatchSize, table: pd.DataFrame, interval: Interval | None) -> str | None:
+def _not_monotone(probe: BatchSize, claim: str, table: pd.DataFrame, interval: Interval | None) -> str | None:
     """Say why a rising line does not support the claim: a smaller batch beats the largest by more than δ.
 
-    The level is Bonferroni's over the smaller batches, so that a line that truly rises is stopped in at most
-    2.5 % of studies.
+    Looked for in the mean over lengths or, for the claim about every length, at each. The level is Bonferroni's over
+    all that is compared, so that a response that truly rises is stopped in at most 2.5 % of studies.
     """
-    if interval is None or interval.low <= probe.margin:
+    if claim == CONTROL or interval is None or interval.low <= probe.margin:
         return None
-    cells = _over_lengths(probe, table).dropna()
+    cells_where = {"over all lengths": _over_lengths(probe, table)}
+    if claim == EVERY_LENGTH:
+        cells_where = {f"at length {epochs}": cells_of(probe, table, "arm", epochs) for epochs in probe.epochs}
     largest, smaller = max(probe.batch_sizes), sorted(probe.batch_sizes)[:-1]
-    level = bonferroni_level(len(smaller))
-    leads = {size: mean_interval((cells[size] - cells[largest]).to_numpy(), level) for size in smaller}
-    beating = [size for size in smaller if leads[size].low > probe.margin]
-    if beating:
-        best = max(beating, key=lambda size: leads[size].estimate)
-        lead = leads[best]
-        return (
-            f"Not monotone: batch size {best} beats the largest by {lead.estimate:.3g} percentage points "
-            f"[{lead.low:.3g}, {lead.high:.3g}], so a line does not describe the effect."
-        )
-    return None
+    level = bonferroni_level(len(smaller) * len(cells_where))
+    leads = {
+        (where, size): mean_interval((cells[size] - cells[largest]).dropna().to_numpy(), level)
+        for where, cells in cells_where.items()
+        for size in smaller
+    }
+    beating = [key for key, lead in leads.items() if lead.low > probe.margin]
+    if not beating:
+        return None
+    where, size = max(beating, key=lambda key: leads[key].estimate)
+    lead = leads[where, size]
+    return (
+        f"Not monotone: {where}, batch size {size} beats the largest by {lead.estimate:.3g} percentage points "
+        f"[{lead.low:.3g}, {lead.high:.3g}], so a line does not describe the effect."
+    )
 
 
 def effects(probe: BatchSize, table: pd.DataFrame) -> pd.DataFrame:
@@ -142,7 +145,3 @@ def _divergence(rows: pd.DataFrame) -> str | None:
         return None
     where = ", ".join(sorted({str(size) for size in diverged["batch_size"]}, key=int))
     return f"{len(diverged)} of {len(rows)} runs diverged (batch size {where}), so means over the rest are selected."
-
-
-def _annotated(verdict: Verdict, note: str) -> Verdict:
-    return replace(verdict, reason=f"{verdict.reason} {note}") if note else verdict

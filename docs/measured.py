@@ -85,7 +85,7 @@ def _probe(folder: str, result: dict[str, Any]) -> str:
             verdict["claim"],
             verdict["verdict"],
             _number(verdict["effect"]),
-            f"[{_number(verdict['low'])}, {_number(verdict['high'])}]",
+            _interval(verdict),
             verdict["n"],
         ]
         for verdict in result["verdicts"]
@@ -107,16 +107,24 @@ def _probe(folder: str, result: dict[str, Any]) -> str:
             "",
             markdown_table(effects, ["epochs", "quantity", "mean", "95 % t interval", "n"]),
             f"```{{figure}} ../experiments/{folder}/figure.png\n:alt: {scope['claim']}\n:width: 50%\n```\n",
-            f"{len(result['table']['rows'])} runs; seconds planned {_number(timing['planned_s'])}, taken "
-            f"{_number(timing['taken_s'])} in {result['design']['schedule']['precision']} on "
+            f"{len(result['table']['rows'])} runs of {_number(sum(timing['trial_s']))} s together; planned "
+            f"{_number(timing['planned_s'])} s, taken {_number(timing['taken_s'])} s in {result['design']['schedule']['precision']} on "
             f"{_machine(result['environment'])}. Design {result['design']['digest'][:16]}.\n",
         ]
     )
 
 
 def _machine(environment: dict[str, Any]) -> str:
+    if "several" in environment:
+        return " and ".join(_machine(each) for each in environment["several"])
     hardware, versions = environment["hardware"], environment["versions"]
     return f"{hardware['processor']}, {hardware['cores']} cores; torch {versions['torch']}"
+
+
+def _interval(verdict: dict[str, Any]) -> str:
+    if verdict["level"] is None:
+        return "none"
+    return f"[{_number(verdict['low'])}, {_number(verdict['high'])}] at {100 * verdict['level']:.4g} %"
 
 
 def _number(value: float | None) -> str:

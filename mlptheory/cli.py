@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import asdict, dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from mlptheory import __version__
 from mlptheory.arguments import read_arguments
 from mlptheory.base.configuration import require_integer
 from mlptheory.base.errors import InputError, invalid, unknown_name
+from mlptheory.base.files import writable_folder
 from mlptheory.base.plugins import load_plugins
 
 USAGE = """\
@@ -39,7 +40,7 @@ HELP = ("-h", "--help")
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions:
-    """How a probe is run; none of it changes a number.
+    """How a probe is run; nothing but the device changes a number.
 
     Attributes
     ----------
@@ -54,9 +55,9 @@ class ProbeOptions:
     plugin : tuple of str
         Python files that register your own datasets, models, probes.
     plan_only : bool
-        Print the plan and stop.
+        Print the plan and stop; trials that the folder holds are counted as finished.
     json : bool
-        Print verdicts and files as JSON on stdout, everything else on stderr.
+        Print verdicts and files, or the plan, as JSON on stdout, everything else on stderr.
     """
 
     out: str = "out"
@@ -214,9 +215,11 @@ def _run_probe(cls: Any, arguments: list[str]) -> int:
     say = sys.stderr if options.json else sys.stdout
     common = {"data_root": options.data_root, "workers": options.workers, "device": options.device}
     if options.plan_only:
-        print(probe.plan(**common))
+        kept = Path(options.out) / "store"
+        plan = probe.plan(store=kept if kept.is_dir() else None, **common)
+        print(json.dumps(asdict(plan), indent=1) if options.json else plan)
         return 0
-    store = FolderStore(Path(options.out) / "store") if _writable(options.out) else None
+    store = FolderStore(writable_folder("out", options.out) / "store")
     plan = probe.plan(store=store, **common)
     claim_folder(options.out, plan.design)
     print(plan, file=say, flush=True)
@@ -240,12 +243,6 @@ def _run_probe(cls: Any, arguments: list[str]) -> int:
     print(f"report: {files['report.html']}")
     print(f"also in {options.out}: {', '.join(sorted(set(files) - {'report.html'}))}")
     return 0
-
-
-def _writable(folder: str) -> bool:
-    from mlptheory.base.files import writable_folder
-
-    return writable_folder("out", folder).is_dir()
 
 
 def _train(arguments: list[str]) -> int:
@@ -351,7 +348,7 @@ def _cite(arguments: list[str]) -> int:
     for name in arguments:
         if name not in probes:
             raise unknown_name("probe", name, probes)
-        keys += probes[name].references
+        keys += [key for key in probes[name]().references() if key not in keys]
     print(bibtex(keys), end="")
     return 0
 

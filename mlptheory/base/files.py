@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,23 @@ def writable_folder(argument: str, path: str | os.PathLike[str]) -> Path:
         reason = error.strerror or str(error)
         raise InputError(f"{argument} = {str(path)!r}: expected a folder that can be written ({reason})") from error
     return folder
+
+
+def set_aside(path: Path, kind: str, reason: str) -> None:
+    """Rename a damaged file to NAME.damaged and warn, naming it; another process may have done so already.
+
+    Parameters
+    ----------
+    path : Path
+    kind : str
+        What the file is ("record").
+    reason : str
+        How it is damaged.
+    """
+    aside = path.with_name(path.name + ".damaged")
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(aside)
+    warnings.warn(f"{kind} {path.name}: damaged ({reason}); set aside as {aside.name} and computed again", stacklevel=3)
 
 
 def canonical_json(value: Any) -> str:

@@ -127,8 +127,14 @@ def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key(seed, purpose, *indices)))
 
 
-def torch_generator(seed: int, purpose: str, *indices: int, device: str = "cpu") -> torch.Generator:
-    """Return a fresh torch generator keyed by (seed, purpose, indices)."""
+def torch_generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
+    """Return a fresh torch generator on the CPU, keyed by (seed, purpose, indices).
+
+    Examples
+    --------
+    >>> torch_generator(0, "dropout", 4).initial_seed() == torch_generator(0, "dropout", 4).initial_seed()
+    True
+    """
     import torch
 
-    return torch.Generator(device=device).manual_seed(key(seed, purpose, *indices) >> 1)
+    return torch.Generator().manual_seed(key(seed, purpose, *indices) >> 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlptheory.measures import count_macs, training_compute
 from mlptheory.models import ModelConfig, model_from_config
-from mlptheory.training import Cost, Recipe, estimate_cost, prepare_examples
+from mlptheory.training import Cost, Recipe, count_work, estimate_cost, prepare_examples, training_size
 from mlptheory.trials import default_workers
 
 if TYPE_CHECKING:
@@ -98,11 +98,16 @@ def make_plan(
 
     Trials that differ in nothing but seed and length cost the same per step, so one of each kind is measured.
     """
-    recipes = prepared.recipes()
     costs: dict[Recipe, Cost] = {}
     macs: dict[ModelConfig, int] = {}
-    seconds, peak, compute, finished = 0.0, 0.0, 0, 0
-    for digest, recipe in recipes.items():
+    seconds: list[float] = []
+    peak, compute, finished = 0.0, 0, 0
+    for digest, trial in prepared.distinct().items():
+        recipe = trial.recipe
+        done = store.get(digest) is not None
+        finished += done
+        if recipe is None:
+            continue
         kind = replace(recipe, seed=0, budget=replace(recipe.budget, amount=1))
         if kind not in costs:
             costs[kind] = estimate_cost(
@@ -110,23 +115,20 @@ def make_plan(
             )
         if recipe.model not in macs:
             macs[recipe.model] = _macs(recipe, data_root)
-        scale = recipe.budget.amount
+        cost, work = costs[kind], count_work(recipe, training_size(recipe.data, data_root), trial.observers)
         compute += training_compute(
-            macs=macs[recipe.model], parameters=costs[kind].parameters, examples=costs[kind].examples * scale
+            macs=macs[recipe.model], parameters=cost.parameters, examples=work.examples
         ).paper_macs
-        peak = max(peak, costs[kind].peak_gib)
-        if store.get(digest) is not None:
-            finished += 1
-        else:
-            seconds += costs[kind].seconds * scale
+        peak = max(peak, cost.peak_gib)
+        seconds += [] if done else [cost.seconds_of(work)]
     count = workers or default_workers(prepared.schedule)
     return Plan(
         design=prepared.design,
-        trials=len(set(prepared.digests.values())),
+        trials=len(prepared.distinct()),
         finished=finished,
         compute_macs=compute,
         peak_gib=peak * count,
-        seconds=seconds / count + WORKER_START_S,
+        seconds=max(sum(seconds) / count, *seconds) + WORKER_START_S if seconds else 0.0,
         workers=count,
         power=probe.power(pilot),
     )

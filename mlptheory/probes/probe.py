@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mlptheory.base.configuration import to_plain
+from mlptheory.base.configuration import require_choice, require_integer, to_plain
 from mlptheory.base.files import canonical_json, sha256
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mlptheory.probes.plan import Plan
     from mlptheory.probes.result import Result
     from mlptheory.stats import Claim, Verdict
-    from mlptheory.training import Recipe
     from mlptheory.trials import Schedule, Trial
     from mlptheory.trials.store import Store
 
@@ -54,11 +53,14 @@ class Probe(ABC):
     title: ClassVar[str]
     question: ClassVar[str]
     caption: ClassVar[str]
-    references: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def claims(self) -> tuple[Claim, ...]:
         """Return the claims, with estimand, margin, test, what is held fixed and scope."""
+
+    @abstractmethod
+    def references(self) -> tuple[str, ...]:
+        """Return the BibTeX keys of what the claims, the data and the methods of this design rest on."""
 
     @abstractmethod
     def trials(self) -> tuple[Trial, ...]:
@@ -123,6 +125,8 @@ class Probe(ABC):
         from mlptheory.probes.plan import make_plan
         from mlptheory.trials import open_store
 
+        if workers is not None:
+            require_integer("workers", workers, 1)
         kept = open_store(store)
         prepared = self._prepare(kept, data_root, device)
         return make_plan(self, prepared, store=kept, workers=workers, data_root=data_root, pilot=pilot)
@@ -171,7 +175,6 @@ class Probe(ABC):
         WorkerDiedError
             If a worker process dies; finished trials are kept in the store.
         """
-        from mlptheory.base.configuration import require_choice, require_integer
         from mlptheory.base.plugins import load_plugins
         from mlptheory.probes.result import assemble
         from mlptheory.trials import open_store, run_trials
@@ -183,7 +186,8 @@ class Probe(ABC):
         kept = open_store(store)
         began = time.perf_counter()
         prepared = self._prepare(kept, data_root, device)
-        kept.put_schedule(prepared.undecided_digest, prepared.schedule.to_plain())
+        if kept.get_schedule(prepared.undecided_digest) is None:
+            kept.put_schedule(prepared.undecided_digest, prepared.schedule.to_plain())
         records = {}
         with _progress_bar(prepared, data_root, shown=progress) as report:
             for record in run_trials(
@@ -204,8 +208,8 @@ class Probe(ABC):
     def _prepare(self, store: Store, data_root: str | None, device: str | None) -> Prepared:
         """Fix everything that is decided before the first trial; a schedule begun in the store is kept to."""
         from mlptheory.base.configuration import from_plain
-        from mlptheory.training.examples import data_digest
-        from mlptheory.trials import Schedule, code_digest, plan_schedule, trial_digest
+        from mlptheory.training import data_digest
+        from mlptheory.trials import Schedule, code_digest, plan_schedule, require_device, trial_digest
 
         trials = self.trials()
         names = sorted({each.recipe.data.name for trial in trials for each in trial.with_ancestors() if each.recipe})
@@ -220,8 +224,10 @@ class Probe(ABC):
         }
         undecided_digest = sha256(canonical_json(undecided))
         begun = store.get_schedule(undecided_digest)
-        planned = plan_schedule(trials, device=device)
-        schedule = from_plain(Schedule, begun, "schedule") if begun and device is None else planned
+        schedule = from_plain(Schedule, begun, "schedule") if begun else None
+        if schedule is None or device is not None:
+            schedule = plan_schedule(trials, device=device)
+        require_device(schedule.device)
         digests = {
             each: trial_digest(each, data_digests=data_digests, schedule=schedule, code=code)
             for trial in trials
@@ -231,7 +237,7 @@ class Probe(ABC):
             **undecided,
             "title": self.title,
             "question": self.question,
-            "references": list(self.references),
+            "references": list(self.references()),
             "schedule": schedule.to_plain(),
             "trials": [digests[trial] for trial in trials],
         }
@@ -261,16 +267,9 @@ class Prepared:
     design: Mapping[str, Any]
     undecided_digest: str
 
-    def recipes(self) -> dict[str, Recipe]:
-        """Return the recipe of every distinct trial that trains, by digest."""
-        return {digest: trial.recipe for trial, digest in self.digests.items() if trial.recipe is not None}
-
-
-def work_of(recipe: Recipe, n: int) -> float:
-    """Return a trial's share of a progress bar: examples seen, and a step's overhead as that of 32 examples."""
-    budget = recipe.budget
-    steps = budget.amount * (-(-n // budget.batch_size) if budget.unit == "epochs" else 1)
-    return steps * (budget.batch_size + 32.0)
+    def distinct(self) -> dict[str, Trial]:
+        """Return every distinct trial, ancestors included, by digest."""
+        return {digest: trial for trial, digest in self.digests.items()}
 
 
 @contextlib.contextmanager
@@ -278,10 +277,13 @@ def _progress_bar(prepared: Prepared, data_root: str | None, *, shown: bool) -> 
     """Yield a function (digest, share done) that moves one bar over all the work."""
     from tqdm.auto import tqdm
 
-    from mlptheory.training.examples import training_size
+    from mlptheory.training import count_work, training_size
 
+    # A step costs its examples, and an overhead as of 32 more.
     work = {
-        digest: work_of(recipe, training_size(recipe.data, data_root)) for digest, recipe in prepared.recipes().items()
+        digest: count_work(recipe, training_size(recipe.data, data_root)).steps * (recipe.budget.batch_size + 32.0)
+        for digest, recipe in ((digest, trial.recipe) for digest, trial in prepared.distinct().items())
+        if recipe is not None
     }
     total = sum(work.values()) or 1.0
     done: dict[str, float] = {}
@@ -296,7 +298,7 @@ def _progress_bar(prepared: Prepared, data_root: str | None, *, shown: bool) -> 
                 return
             done[digest] = share
             finished = sum(1 for value in done.values() if value >= 1.0)
-            bar.set_description(f"{finished}/{len(set(prepared.digests.values()))} trials", refresh=False)
+            bar.set_description(f"{finished}/{len(prepared.distinct())} trials", refresh=False)
             # Rounding may carry the sum of all shares past 100, at which tqdm warns.
             bar.update(min(100.0 * moved * work.get(digest, 0.0) / total, bar.total - bar.n))
 

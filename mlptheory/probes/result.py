@@ -31,6 +31,14 @@ HISTORY_COLUMNS = (
     ("quantity", "What was seen", ""),
     ("value", "Its value", ""),
 )
+EFFECT_COLUMNS = {
+    "epochs": "Training length",
+    "quantity": "What the mean is of, with its unit",
+    "mean": "Over independent runs",
+    "low": "Lower end of the 95 % t interval of the mean, for this row alone",
+    "high": "Upper end of the 95 % t interval of the mean, for this row alone",
+    "n": "Independent runs",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +94,10 @@ class Result:
             },
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
             "effects": {
-                "columns": [{"name": name, "description": "", "unit": ""} for name in self.effects.columns],
+                "columns": [
+                    {"name": name, "description": EFFECT_COLUMNS.get(name, ""), "unit": ""}
+                    for name in self.effects.columns
+                ],
                 "rows": _rows(self.effects),
             },
             "diverged": [dict(each) for each in self.diverged],
@@ -99,7 +110,7 @@ class Result:
         return render_html(
             self._shown(),
             figures={self.probe.caption: figure_svg(self.figure())},
-            bibtex=bibtex(self.probe.references),
+            bibtex=bibtex(self.probe.references()),
             title=self.probe.title,
         )
 
@@ -127,7 +138,7 @@ class Result:
         texts = {
             "table.csv": self.table.to_csv(index=False),
             "history.csv": self.history.to_csv(index=False),
-            "references.bib": bibtex(self.probe.references),
+            "references.bib": bibtex(self.probe.references()),
             "report.html": self.html(),
         }
         for name, text in texts.items():
@@ -296,5 +307,7 @@ def load_result(folder: str | Path) -> Result:
         )
     except KeyError as error:
         raise DamagedFileError(f"{path}: expected {error.args[0]!r}, which is not there") from error
-    except (TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (TypeError, AttributeError, ValueError) as error:
         raise DamagedFileError(f"{path}: expected a whole result ({error})") from error

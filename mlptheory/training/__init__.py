@@ -16,9 +16,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "observation": ["Observer", "TrainingState", "observers"],
         "loop": ["Trained", "train"],
         "evaluation": ["Evaluation", "evaluate"],
-        "examples": ["Examples", "prepare_examples"],
+        "examples": ["Examples", "data_digest", "prepare_examples", "training_size"],
         "optimizers": ["build_optimizer", "lr_factor"],
-        "cost": ["Cost", "estimate_cost"],
+        "cost": ["Cost", "Work", "count_work", "estimate_cost"],
         "device": ["default_device", "has_bfloat16_hardware", "resolve_precision"],
     },
 )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import pickle
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mlptheory.base.files import sha256, write_atomically
+from mlptheory.base.files import set_aside, sha256, write_atomically
 
 _DIGEST_LENGTH = 64
 
@@ -47,16 +46,10 @@ def load_checkpoint(path: Path, run: str, device: str) -> dict[str, Any] | None:
     written = path.read_bytes()
     digest, content = written[:_DIGEST_LENGTH], written[_DIGEST_LENGTH:]
     if sha256(content).encode() != digest:
-        return _set_aside(path, "its bytes are not those that were written")
+        return set_aside(path, "checkpoint", "its bytes are not those that were written")
     try:
         saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         found, state = saved["run"], saved["state"]
     except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        return _set_aside(path, type(error).__name__)
+        return set_aside(path, "checkpoint", type(error).__name__)
     return state if found == run else None
-
-
-def _set_aside(path: Path, reason: str) -> None:
-    aside = path.with_name(path.name + ".damaged")
-    path.replace(aside)
-    warnings.warn(f"checkpoint {path} is damaged ({reason}); set aside as {aside.name}", stacklevel=3)

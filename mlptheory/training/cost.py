@@ -22,29 +22,93 @@ _STATES_PER_WEIGHT = {"lion": 1, "adamw": 2, "sgd": 1}
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a recipe asks for, counted.
+
+    Attributes
+    ----------
+    steps, epochs : int
+        Optimizer steps, and epochs begun.
+    examples : int
+        Examples seen, repeats counted.
+    evaluations : int
+        Of the test set: the observers' and the final one.
+    """
+
+    steps: int
+    epochs: int
+    examples: int
+    evaluations: int
+
+
+def count_work(recipe: Recipe, n: int, observers: Sequence[Observer] = ()) -> Work:
+    """Count the steps, epochs, examples and evaluations of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    n : int
+        Training examples.
+    observers : sequence of Observer
+        Each look of any of them is counted as an evaluation.
+
+    Returns
+    -------
+    Work
+
+    Examples
+    --------
+    >>> from mlptheory.training import BudgetConfig
+    >>> count_work(Recipe(budget=BudgetConfig(amount=3, batch_size=64)), n=100)
+    Work(steps=6, epochs=3, examples=300, evaluations=1)
+    """
+    budget = recipe.budget
+    per_epoch = n // budget.batch_size if budget.drop_last else -(-n // budget.batch_size)
+    steps = budget.amount * (per_epoch if budget.unit == "epochs" else 1)
+    whole, rest = divmod(steps, per_epoch)
+    epochs = whole + (rest > 0)
+    looks = sum(observer.is_due(epoch, epoch == epochs) for observer in observers for epoch in range(epochs + 1))
+    return Work(
+        steps=steps,
+        epochs=epochs,
+        examples=whole * min(n, per_epoch * budget.batch_size) + rest * budget.batch_size,
+        evaluations=1 + looks,
+    )
+
+
+@dataclass(frozen=True)
 class Cost:
     """The cost of one training run.
 
     Attributes
     ----------
+    work : Work
+        What is to be done.
     parameters : int
         Trainable parameters.
-    steps : int
-        Optimizer steps.
-    examples : int
-        Examples seen, repeats counted.
     peak_gib : float
         Weights, gradients, optimizer states, what the backward pass keeps of one microbatch, and the resident
         dataset. The libraries' own memory (about 0.4 GiB a process on a CPU) comes on top.
-    seconds : float
-        Steps and evaluations, from the median of a few measured ones on this machine as busy as it is now.
+    step_s, epoch_s, evaluation_s : float
+        Seconds of one step, of beginning an epoch and of one evaluation: the median, or one, of a few measured on
+        this machine as busy as it is now.
     """
 
+    work: Work
     parameters: int
-    steps: int
-    examples: int
     peak_gib: float
-    seconds: float
+    step_s: float
+    epoch_s: float
+    evaluation_s: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the whole run."""
+        return self.seconds_of(self.work)
+
+    def seconds_of(self, work: Work) -> float:
+        """Return the seconds of a run that differs from this one in nothing but its length and observers."""
+        return work.steps * self.step_s + work.epochs * self.epoch_s + work.evaluations * self.evaluation_s
 
 
 def saved_for_backward_bytes(model: nn.Module, inputs: torch.Tensor) -> int:
@@ -107,7 +171,7 @@ def estimate_cost(
     --------
     >>> from mlptheory.models import ModelConfig
     >>> cost = estimate_cost(Recipe(model=ModelConfig(name="B-1/Wi-32")), device="cpu")
-    >>> cost.steps, cost.seconds > 0
+    >>> cost.work.steps, cost.seconds > 0
     (190, True)
     """
     require_integer("measured_steps", measured_steps, 1)
@@ -119,21 +183,18 @@ def estimate_cost(
     try:
         examples = prepare_examples(recipe.data, recipe.seed, data_root)
         run = Run(replace(recipe, start="initialization"), examples, device, precision)
-        step_s, batch_s = _time_steps(run, measured_steps)
+        step_s, epoch_s = _time_steps(run, measured_steps)
         evaluation_s = _time_evaluation(run)
     finally:
         torch.set_num_threads(before)
-    epochs = -(-run.total_steps // len(run.loader))
-    looks = 1 + sum(observer.is_due(epoch, epoch == epochs) for observer in observers for epoch in range(epochs + 1))
-    whole_epochs, rest = divmod(run.total_steps, len(run.loader))
-    per_epoch = min(len(examples.train), len(run.loader) * recipe.budget.batch_size)
     parameters = sum(parameter.numel() for parameter in run.model.parameters() if parameter.requires_grad)
     return Cost(
+        work=count_work(recipe, len(examples.train), observers),
         parameters=parameters,
-        steps=run.total_steps,
-        examples=whole_epochs * per_epoch + rest * recipe.budget.batch_size,
         peak_gib=_peak_bytes(run, parameters) / GIB,
-        seconds=run.total_steps * step_s + epochs * batch_s + looks * evaluation_s,
+        step_s=step_s,
+        epoch_s=epoch_s,
+        evaluation_s=evaluation_s,
     )
 
 
@@ -164,10 +225,11 @@ def _time_evaluation(run: Run) -> float:
     """Return the seconds of one evaluation of the test set, timed on at most 2,048 of its examples."""
     test = run.examples.test
     part = replace(test, images=test.images[:2048], labels=test.labels[:2048])
-    run.examples = replace(run.examples, test=part)
+    whole, run.examples = run.examples, replace(run.examples, test=part)
     run.evaluate("test")
     began = time.perf_counter()
     run.evaluate("test")
+    run.examples = whole
     return (time.perf_counter() - began) * len(test) / len(part)
 
 

@@ -47,6 +47,8 @@ class Trained:
         that are not finite after an epoch count for the step that would have followed.
     precision : str
         The precision that the recipe's came to on this device.
+    earlier_s : float
+        Seconds of earlier sittings, up to the checkpoint that the run was resumed from.
     """
 
     recipe: Recipe
@@ -55,6 +57,7 @@ class Trained:
     history: tuple[HistoryRow, ...]
     diverged: Mapping[str, int] | None
     precision: str
+    earlier_s: float = 0.0
 
 
 def smoothed_cross_entropy(
@@ -103,6 +106,7 @@ class Run:
 
     def __post_init__(self) -> None:
         recipe, train = self.recipe, self.examples.train
+        self.began, self.earlier_s = time.perf_counter(), 0.0
         self.model = self.initial_model()
         self.optimizer = build_optimizer(
             self.model, recipe.optimizer, lr_multipliers(self.model, recipe.optimizer.name)
@@ -250,6 +254,7 @@ class Run:
             "sums": [self.loss_sum, self.hits, self.first_bad_step],
             "counts": [self.epoch, self.batch, self.step, self.count],
             "history": [list(row) for row in self.history],
+            "seconds": self.earlier_s + time.perf_counter() - self.began,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -259,6 +264,7 @@ class Run:
         self.loss_sum, self.hits, self.first_bad_step = (value.clone() for value in state["sums"])
         self.epoch, self.batch, self.step, self.count = state["counts"]
         self.history = [tuple(row) for row in state["history"]]
+        self.earlier_s = state["seconds"]
 
 
 def train(
@@ -340,6 +346,7 @@ def train(
         history=tuple(run.history),
         diverged=diverged,
         precision=precision,
+        earlier_s=run.earlier_s,
     )
 
 

@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "record": ["Record"],
         "store": ["FolderStore", "MemoryStore", "open_store"],
         "fitting": ["require_fitting_data"],
-        "schedule": ["Schedule", "plan_schedule"],
+        "schedule": ["Schedule", "plan_schedule", "require_device"],
         "digest": ["code_digest", "trial_digest"],
         "executor": ["WorkerDiedError", "default_workers", "run_trials"],
         "run": ["run_trial"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import marshal
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
@@ -17,6 +18,8 @@ from mlptheory.trials.schedule import Schedule
 from mlptheory.trials.trial import Trial
 
 ROOMS = ("base", "data", "models", "training", "measures")
+OF_TRIALS = ("registered.py", "run.py", "record.py")
+"""Files of this room that decide what a record holds."""
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -48,6 +51,7 @@ def source_digest(source: str) -> str:
 def _own_code_digest() -> str:
     package = Path(mlptheory.__file__).parent
     files = sorted(file for room in ROOMS for file in (package / room).rglob("*.py"))
+    files += [package / "trials" / name for name in OF_TRIALS]
     return sha256(
         canonical_json([[file.relative_to(package).as_posix(), source_digest(file.read_text())] for file in files])
     )
@@ -73,7 +77,7 @@ def _registered_code() -> dict[str, str]:
                 continue
             try:
                 found[f"{registry.kind} {name}"] = source_digest(inspect.getsource(module))
-            except OSError:  # no file, as in a notebook's cell: the object's own source is all there is
+            except (OSError, TypeError):  # no file, as in a notebook: the object's own source is all there is
                 found[f"{registry.kind} {name}"] = _own_source(registry[name])
     return found
 
@@ -82,7 +86,7 @@ def _own_source(target: Any) -> str:
     try:
         return sha256(inspect.getsource(target))
     except (OSError, TypeError):
-        return sha256(repr(target.__code__.co_code) if hasattr(target, "__code__") else target.__qualname__)
+        return sha256(marshal.dumps(target.__code__) if hasattr(target, "__code__") else target.__qualname__)
 
 
 def trial_digest(trial: Trial, *, data_digests: Mapping[str, str], schedule: Schedule, code: str | None = None) -> str:
@@ -114,7 +118,7 @@ def trial_digest(trial: Trial, *, data_digests: Mapping[str, str], schedule: Sch
                     for parent in trial.parents
                 ],
                 "data": None if trial.recipe is None else data_digests[trial.recipe.data.name],
-                "execution": schedule.execution(),
+                "execution": schedule.execution(trial.recipe),
                 "torch": version("torch"),
                 "code": code,
             }

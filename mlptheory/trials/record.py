@@ -41,7 +41,7 @@ class Record:
     environment : dict
         Versions and hardware of the machine that ran the trial.
     seconds : float
-        Wall-clock time of the sitting that finished it.
+        Wall-clock time, with that of earlier sittings up to the checkpoint the run was resumed from.
     """
 
     digest: str

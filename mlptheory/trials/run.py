@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from mlptheory.models import model_from_config
-from mlptheory.training import Recipe, Trained, evaluate, prepare_examples, train
+from mlptheory.training import Recipe, Trained, data_digest, evaluate, prepare_examples, train
 from mlptheory.training.device import weight_dtype
-from mlptheory.training.examples import data_digest
 from mlptheory.trials.environment import describe_environment
 from mlptheory.trials.record import Record, finite_or_none, pack_predictions
 from mlptheory.trials.registered import MeasureContext, measures
@@ -89,14 +88,14 @@ def run_trial(task: Task, on_step: Callable[[int, int], None] | None = None) -> 
         )
     record = Record(
         digest=task.digest,
-        trial={**trial.computed(), "parents": list(task.parent_digests), "execution": task.schedule.execution()},
+        trial={**trial.computed(), "parents": list(task.parent_digests), "execution": task.schedule.execution(recipe)},
         metrics={**_metrics(trained), **_measure(task, trained, parent_weights)},
         history=() if trained is None else tuple((*row[:3], finite_or_none(row[3])) for row in trained.history),
         predictions=_predictions(trained),
         diverged=None if trained is None else trained.diverged,
         data_digest=None if recipe is None else data_digest(recipe.data.name, task.data_root),
         environment=describe_environment(),
-        seconds=time.perf_counter() - began,
+        seconds=time.perf_counter() - began + (0.0 if trained is None else trained.earlier_s),
     )
     weights = None
     if task.keep_weights and trained is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mlptheory.base.configuration import to_plain
 from mlptheory.base.errors import unknown_name
+from mlptheory.training import Recipe
 from mlptheory.trials.trial import Trial
 
 
@@ -22,7 +23,7 @@ class Schedule:
     threads : int
         CPU threads of one trial; the order of summation, and so the last bits, depend on it.
     precision : str
-        What "auto" came to on this machine.
+        What "auto" came to on this machine; where no recipe says "auto", the one that all of them say.
     groups : tuple of tuples of int
         Positions, in the design, of the trials that are trained as one computation.
     """
@@ -32,21 +33,28 @@ class Schedule:
     precision: str
     groups: tuple[tuple[int, ...], ...]
 
-    def execution(self) -> dict[str, Any]:
-        """Return what of the schedule can change a record's bits: all but the grouping of lone trials."""
-        return {"device": self.device, "threads": self.threads, "precision": self.precision}
+    def execution(self, recipe: Recipe | None) -> dict[str, Any]:
+        """Return what can change the bits of a trial's record, its recipe's own precision before the schedule's."""
+        own = "auto" if recipe is None else recipe.precision
+        return {
+            "device": self.device,
+            "threads": self.threads,
+            "precision": self.precision if own == "auto" else own,
+        }
 
     def to_plain(self) -> dict[str, Any]:
         """Return the schedule as plain data."""
         return to_plain(self)
 
 
-def _devices() -> list[str]:
-    """Return the kinds of device that torch finds here."""
+def require_device(device: str) -> None:
+    """Raise `InputError` unless torch finds this kind of device here."""
     import torch
 
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    return ["cpu", *(["cuda"] if cuda else []), *(["mps"] if mps else [])]
+    found = ["cpu", *(["cuda"] if cuda else []), *(["mps"] if mps else [])]
+    if device not in found:
+        raise unknown_name("device", device, found)
 
 
 def plan_schedule(trials: Sequence[Trial], *, device: str | None = None, threads: int = 1) -> Schedule:
@@ -75,11 +83,11 @@ def plan_schedule(trials: Sequence[Trial], *, device: str | None = None, threads
     from mlptheory.training import default_device, resolve_precision
 
     device = device or default_device()
-    if device not in (found := _devices()):
-        raise unknown_name("device", device, found)
+    require_device(device)
+    asked = {each.recipe.precision for trial in trials for each in trial.with_ancestors() if each.recipe is not None}
     return Schedule(
         device=device,
         threads=threads,
-        precision=resolve_precision("auto", device),
+        precision=resolve_precision(asked.pop() if len(asked) == 1 else "auto", device),
         groups=tuple((position,) for position in range(len(trials))),
     )

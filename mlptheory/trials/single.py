@@ -11,9 +11,9 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from mlptheory.base.configuration import require_integer
-from mlptheory.base.files import writable_folder, write_atomically
-from mlptheory.training import Observer, Recipe
-from mlptheory.training.examples import data_digest
+from mlptheory.base.errors import InputError
+from mlptheory.base.files import sha256, writable_folder, write_atomically
+from mlptheory.training import Observer, Recipe, data_digest
 from mlptheory.trials.digest import trial_digest
 from mlptheory.trials.fitting import require_fitting_data
 from mlptheory.trials.record import Record
@@ -41,7 +41,8 @@ def run_recipe(
     ----------
     recipe : Recipe
     out : path-like
-        Gets record.json, with the paper's numbers beside, model.safetensors, and a store with the checkpoint.
+        Gets model.safetensors, record.json with the paper's numbers and the weights' SHA-256, and a store with the
+        checkpoint.
     paper : mapping, optional
         What a paper says of this recipe.
     data_root : str, optional
@@ -60,7 +61,7 @@ def run_recipe(
     Raises
     ------
     InputError
-        If the recipe does not fit its data, or the folder cannot be written.
+        If the recipe does not fit its data, or the folder cannot be written or holds another recipe's record.
     """
     folder = writable_folder("out", out)
     if threads is not None:
@@ -71,6 +72,7 @@ def run_recipe(
     digest = trial_digest(
         trial, data_digests={recipe.data.name: data_digest(recipe.data.name, data_root)}, schedule=schedule
     )
+    _refuse_other_record(folder, digest)
     store = FolderStore(folder / "store")
     record, weights = store.get(digest), store.get_weights(digest)
     if record is None or weights is None:
@@ -94,7 +96,27 @@ def run_recipe(
             record, weights = run_trial(task, advance)
         store.put_weights(digest, weights)
         store.put(record)
-    shown = {**json.loads(record.to_json())["record"], "paper": dict(paper or {})}
+    shown = {
+        **json.loads(record.to_json())["record"],
+        "weights_sha256": sha256(weights),
+        "paper": dict(paper or {}),
+    }
     write_atomically(folder / "model.safetensors", weights)
     write_atomically(folder / "record.json", json.dumps(shown, indent=1) + "\n")
     return record
+
+
+def _refuse_other_record(folder: Path, digest: str) -> None:
+    """Raise if the folder holds the record of another recipe, data, version or machine mode."""
+    path = folder / "record.json"
+    if not path.is_file():
+        return
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))["digest"]
+    except (ValueError, KeyError, TypeError):
+        held = None
+    if held != digest:
+        raise InputError(
+            f"out = {str(folder)!r}: holds another record ({str(held)[:16]}, this one is {digest[:16]}); "
+            "expected an empty folder, or the recipe, data and version that were used there"
+        )

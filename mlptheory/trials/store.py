@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import warnings
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 
 from mlptheory.base.configuration import from_plain
 from mlptheory.base.errors import DamagedFileError
-from mlptheory.base.files import canonical_json, sha256, writable_folder, write_atomically
+from mlptheory.base.files import canonical_json, set_aside, sha256, writable_folder, write_atomically
 from mlptheory.trials.record import Record
 from mlptheory.trials.schedule import Schedule
 
@@ -114,7 +113,7 @@ class FolderStore:
         except FileNotFoundError:
             return None
         except (DamagedFileError, UnicodeDecodeError) as error:
-            _set_aside(path, "record", str(error))
+            set_aside(path, "record", str(error))
             return None
         return record
 
@@ -133,7 +132,7 @@ class FolderStore:
         except FileNotFoundError:
             return None
         except (DamagedFileError, UnicodeDecodeError) as error:
-            _set_aside(path, "weights", str(error))
+            set_aside(path, "weights", str(error))
             return None
         return weights
 
@@ -163,13 +162,6 @@ class FolderStore:
     def put_schedule(self, design: str, schedule: dict[str, Any]) -> None:
         """Write the schedule of a design."""
         write_atomically(self.folder / "schedules" / f"{design}.json", canonical_json(schedule) + "\n")
-
-
-def _set_aside(path: Path, kind: str, reason: str) -> None:
-    aside = path.with_name(path.name + ".damaged")
-    with contextlib.suppress(FileNotFoundError):  # another process set it aside first
-        path.replace(aside)
-    warnings.warn(f"{kind} {path.name}: damaged ({reason}); set aside as {aside.name} and computed again", stacklevel=3)
 
 
 def open_store(store: str | os.PathLike[str] | Store | None) -> Store:

@@ -217,3 +217,14 @@ def test_the_fragment_holds_verdict_and_numbers(payload):
     for part in ("The score rises", "✓ supported", "+1.25 [+0.63, +1.87]", "points · δ = 0.5", "0.004", "toy data"):
         assert part in page.text
     assert verdict_html({"verdicts": payload["verdicts"]})
+
+
+def test_the_fragment_says_each_intervals_level(payload, verdict):
+    payload["verdicts"] += [
+        verdict | {"low": 0.55, "high": 1.95, "level": 0.975},
+        verdict | {"effect": None, "low": None, "high": None, "level": None},
+    ]
+    text = Page(verdict_html(payload)).text
+    assert "[+0.63, +1.87] 95 % interval · points" in text
+    assert "[+0.55, +1.95] 97.5 % interval · points" in text
+    assert text.count("% interval") == 2

@@ -166,12 +166,6 @@ def test_too_few_runs(n, word):
     verdict = decide(claim(), interval, n)
     assert verdict.verdict == "inconclusive" and word in verdict.reason and "at least 3" in verdict.reason
     assert (verdict.effect is None) == (verdict.p is None) == (n < 2)
-    assert decide(claim(), interval, n, too_few_reason="Seeds 1 and 2 diverged.").reason == "Seeds 1 and 2 diverged."
-
-
-def test_reason_for_too_few_is_not_used_where_there_are_enough():
-    verdict = decide(claim(), between(0.6, 1.0), n=5, too_few_reason="Too few.")
-    assert verdict.verdict == "supported" and "Too few" not in verdict.reason
 
 
 def test_forced_reason_overrules_the_interval():

@@ -137,7 +137,7 @@ def test_a_truncated_checkpoint_is_set_aside_and_the_run_is_right(keep, tmp_path
     content = path.read_bytes()
     cut = content[: keep if isinstance(keep, int) else int(keep * len(content))]
     path.write_bytes(cut)
-    with pytest.warns(UserWarning, match=r"run\.pt is damaged .*; set aside as run\.pt\.damaged"):
+    with pytest.warns(UserWarning, match=r"checkpoint run\.pt: damaged .*; set aside as run\.pt\.damaged"):
         trained, taken = _train(_recipe(), path)
     assert taken[0] == 1
     assert (tmp_path / "run.pt.damaged").read_bytes() == cut
@@ -151,7 +151,7 @@ def test_no_flipped_byte_gets_in(tmp_path):
     assert load_checkpoint(path, "mine", "cpu")["counts"] == [1, 2]
     for position in range(0, len(content), 5):
         path.write_bytes(content[:position] + bytes([content[position] ^ 0x41]) + content[position + 1 :])
-        with pytest.warns(UserWarning, match="is damaged"):
+        with pytest.warns(UserWarning, match=r"checkpoint .*: damaged"):
             assert load_checkpoint(path, "mine", "cpu") is None
 
 
@@ -175,7 +175,7 @@ def _write(path, content, form="zip"):
 def test_a_checkpoint_that_calls_code_is_set_aside_unopened(form, tmp_path):
     path, proof = tmp_path / "run.pt", tmp_path / "proof"
     _write(path, {"run": "mine", "state": _Caller(proof)}, form)
-    with pytest.warns(UserWarning, match=r"is damaged"):
+    with pytest.warns(UserWarning, match=r"checkpoint .*: damaged"):
         assert load_checkpoint(path, "mine", "cpu") is None
     assert not proof.exists()
     assert (tmp_path / "run.pt.damaged").exists() and not path.exists()
@@ -188,7 +188,7 @@ def test_a_checkpoint_that_calls_code_is_set_aside_unopened(form, tmp_path):
 @pytest.mark.parametrize("content", [[1, 2], {"run": "mine"}, {"state": {}}, 3])
 def test_what_is_no_checkpoint_is_set_aside(content, tmp_path):
     _write(tmp_path / "run.pt", content)
-    with pytest.warns(UserWarning, match="is damaged"):
+    with pytest.warns(UserWarning, match=r"checkpoint .*: damaged"):
         assert load_checkpoint(tmp_path / "run.pt", "mine", "cpu") is None
 
 

@@ -4,7 +4,16 @@ from torch import nn
 
 from mlptheory.base import InputError
 from mlptheory.models import ModelConfig, build, count_parameters
-from mlptheory.training import BudgetConfig, DataConfig, Observer, OptimizerConfig, Recipe, estimate_cost, train
+from mlptheory.training import (
+    BudgetConfig,
+    DataConfig,
+    Observer,
+    OptimizerConfig,
+    Recipe,
+    count_work,
+    estimate_cost,
+    train,
+)
 from mlptheory.training.cost import GIB, saved_for_backward_bytes
 
 FLOAT32 = 4
@@ -54,11 +63,11 @@ def test_steps_and_examples_are_those_of_the_run(budget):
     cost = estimate_cost(recipe, device="cpu", measured_steps=1)
     steps = []
     trained = train(recipe, device="cpu", on_step=lambda step, total: steps.append(total))
-    assert cost.steps == len(steps) == steps[-1]
-    sizes = [9 if (step + 1) % 3 == 0 else 16 for step in range(cost.steps)]
+    assert cost.work.steps == len(steps) == steps[-1]
+    sizes = [9 if (step + 1) % 3 == 0 else 16 for step in range(cost.work.steps)]
     if budget["batch_size"] == 41 or budget.get("drop_last"):
-        sizes = [budget["batch_size"]] * cost.steps
-    assert cost.examples == sum(sizes)
+        sizes = [budget["batch_size"]] * cost.work.steps
+    assert cost.work.examples == sum(sizes)
     assert cost.parameters == count_parameters(trained.model)
     assert 0 < cost.seconds < 60
 
@@ -108,6 +117,17 @@ def test_the_thread_count_comes_back_also_after_an_error():
 
 def test_observers_cost_time_and_a_child_costs_what_its_parent_does():
     recipe = Recipe.from_plain({**_recipe(batch_size=8, amount=1).to_plain(), "start": "parent"})
-    assert estimate_cost(recipe, [Observer(name="evaluation")], device="cpu", measured_steps=1).steps == 6
+    assert estimate_cost(recipe, [Observer(name="evaluation")], device="cpu", measured_steps=1).work.steps == 6
     with pytest.raises(InputError, match="measured_steps = 0"):
         estimate_cost(recipe, device="cpu", measured_steps=0)
+
+
+def test_a_longer_run_costs_its_own_epochs_and_looks():
+    recipe, longer = _recipe(batch_size=16, amount=1), _recipe(batch_size=16, amount=20)
+    looks = [Observer(name="evaluation", every="doubling")]
+    cost = estimate_cost(recipe, device="cpu", measured_steps=1)
+    work = count_work(longer, 41, looks)
+    # Before the first epoch, after 1, 2, 4, 8, 16 and the last, and the final one.
+    assert (work.steps, work.epochs, work.examples, work.evaluations) == (60, 20, 820, 8)
+    expected = 60 * cost.step_s + 20 * cost.epoch_s + 8 * cost.evaluation_s
+    assert cost.seconds_of(work) == pytest.approx(expected)

@@ -30,8 +30,8 @@ def test_auto_is_written_down_as_what_it_came_to():
 
 def test_grouping_of_lone_trials_is_no_part_of_how_one_is_executed():
     more = plan_schedule([*TRIALS, TRIALS[0]], device="cpu")
-    assert more.execution() == plan_schedule(TRIALS, device="cpu").execution()
-    assert set(more.execution()) == {"device", "threads", "precision"}
+    assert more.execution(None) == plan_schedule(TRIALS, device="cpu").execution(None)
+    assert set(more.execution(None)) == {"device", "threads", "precision"}
 
 
 def test_a_schedule_goes_to_json_and_back():

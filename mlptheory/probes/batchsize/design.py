@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from mlptheory.stats import Verdict
 
 MAIN, EVERY_LENGTH, CONTROL = "larger-batches-better", "at-every-length", "a-a-control"
+OPTIMIZER_REFERENCES = {"lion": ("Chen2023",), "adamw": ("Loshchilov2019",), "sgd": ()}
+DATA_REFERENCES = {
+    "digits": ("Alpaydin1998", "Pedregosa2011"),
+    "cifar10": ("Krizhevsky2009",),
+    "cifar100": ("Krizhevsky2009",),
+}
 PAPER_LR, PAPER_WIDTH = 5e-5, 1024
 CONTROL_SEEDS = 1_000_000
 """First seed of the control's runs, out of the way of the design's own."""
@@ -94,7 +100,6 @@ class BatchSize(Probe):
         "Test accuracy after the last step over batch size. A line a training length, through the means over seeds; "
         "dots are single runs, bars 95 % t intervals of the means."
     )
-    references: ClassVar[tuple[str, ...]] = ("Bachmann2023", "Shallue2019", "Keskar2017", "Chen2023")
 
     dataset: str = "digits"
     model: str = "B-2/Wi-64"
@@ -143,6 +148,19 @@ class BatchSize(Probe):
         """The learning rate of every run."""
         return self.lr if self.lr is not None else PAPER_LR * PAPER_WIDTH / parse_name(self.model).width
 
+    def references(self) -> tuple[str, ...]:
+        """Return the BibTeX keys of the claim and its context, the optimizer, the data and the software."""
+        return (
+            "Bachmann2023",
+            "Keskar2017",
+            "Shallue2019",
+            *OPTIMIZER_REFERENCES[self.optimizer],
+            *(("Yang2022",) if self.lr is None else ()),
+            *DATA_REFERENCES.get(self.dataset, ()),
+            "Paszke2019",
+            "mlptheory",
+        )
+
     def held_fixed(self) -> tuple[str, ...]:
         """Return what is the same in all arms."""
         return (
@@ -188,8 +206,8 @@ class BatchSize(Probe):
                     statement="Larger batches are better at every training length.",
                     estimand=f"smallest over lengths of the {change}; these data, new seeds",
                     direction="greater",
-                    test=f"95 % t intervals, simultaneous over {len(self.epochs)} lengths (Bonferroni); the smallest of their "
-                    "ends; not supported where a smaller batch beats the largest at some length",
+                    test=f"95 % t intervals, simultaneous over {len(self.epochs)} lengths (Bonferroni), the smallest "
+                    "of their ends; not supported where a smaller batch beats the largest at some length",
                     **common,
                 )
             )

@@ -48,8 +48,8 @@ class Loader:
 
     The images stay on the device as bytes. An image is normalized, then cropped and resized, flipped, shifted,
     mixed with its partner and permuted, in this order; what a shift brings in from outside is therefore the
-    channel's mean. Order, crops, flips and shifts are keyed by (seed, epoch, example), MixUp by (seed, epoch,
-    batch); all are drawn on the CPU.
+    channel's mean. Order, crops, flips and shifts are keyed by (seed, epoch, example); MixUp by (seed, epoch,
+    batch), or by (seed, epoch, example) where the augmentation's `mixup_per` is "example". All are drawn on the CPU.
 
     Parameters
     ----------

@@ -137,4 +137,4 @@ def torch_generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
     """
     import torch
 
-    return torch.Generator().manual_seed(key(seed, purpose, *indices) >> 1)
+    return torch.Generator(device="cpu").manual_seed(key(seed, purpose, *indices) >> 1)

@@ -20,7 +20,6 @@ def decide(
     claim: Claim,
     interval: Interval | None,
     n: int,
-    too_few_reason: str | None = None,
     forced_reason: str | None = None,
 ) -> Verdict:
     """Return the verdict on a claim, from the interval of its estimand.
@@ -43,9 +42,6 @@ def decide(
         Of the claim's estimand, in the claim's unit; None if there were too few runs to have one.
     n : int
         Independent runs (blocks) behind the interval.
-    too_few_reason : str, optional
-        One sentence that says why there are fewer than 3 runs (seeds that diverged, say), instead of the standard
-        one; not used if there are 3 or more.
     forced_reason : str, optional
         One sentence that makes the verdict inconclusive whatever the interval (a tuned optimum on the edge of its
         grid, say).
@@ -79,7 +75,7 @@ def decide(
     n = _checks.count("n", n, at_least=0)
     if interval is None and n >= FEWEST_RUNS and forced_reason is None:
         raise InputError(f"interval = None: expected an Interval, as there are n = {n} runs")
-    verdict, reason = _judge(claim, interval, n, too_few_reason, forced_reason)
+    verdict, reason = _judge(claim, interval, n, forced_reason)
     p = None if interval is None else p_value(interval)
     return Verdict(
         id=claim.id,
@@ -100,14 +96,12 @@ def decide(
     )
 
 
-def _judge(
-    claim: Claim, interval: Interval | None, n: int, too_few_reason: str | None, forced_reason: str | None
-) -> tuple[str, str]:
+def _judge(claim: Claim, interval: Interval | None, n: int, forced_reason: str | None) -> tuple[str, str]:
     if forced_reason is not None:
         return "inconclusive", forced_reason
     if interval is None or n < FEWEST_RUNS:
-        standard = f"Only {n} independent {'run' if n == 1 else 'runs'}: a verdict needs at least {FEWEST_RUNS}."
-        return "inconclusive", too_few_reason or standard
+        runs = "run" if n == 1 else "runs"
+        return "inconclusive", f"Only {n} independent {runs}: a verdict needs at least {FEWEST_RUNS}."
     if interval.standard_error == 0:
         return "inconclusive", (
             f"All {n} runs give {_number(interval.estimate)} {claim.unit} to the last digit, so their spread, and with"

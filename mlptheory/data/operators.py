@@ -130,7 +130,26 @@ def crop_resize_matrix(
 def resize_matrix(
     size_in: int, size_out: int, antialias: bool = True, dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """Resize the whole axis: `crop_resize_matrix` of all of it, shape (size_out, size_in).
+    """Resize the whole axis: `crop_resize_matrix` of all of it.
+
+    Parameters
+    ----------
+    size_in, size_out : int
+        Pixels along this axis, before and after.
+    antialias : bool
+        Widen the kernel when shrinking, so that every pixel counts.
+    dtype : torch.dtype
+        Of the result.
+
+    Returns
+    -------
+    Tensor, shape (size_out, size_in)
+        Rows sum to 1.
+
+    Raises
+    ------
+    InputError
+        If a size is below 1.
 
     Examples
     --------
@@ -144,7 +163,26 @@ def resize_matrix(
 
 
 def crop_matrix(start: int, length: int, size_in: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Crop without resizing: rows ``start .. start + length - 1`` of the identity, shape (length, size_in).
+    """Crop without resizing: rows ``start .. start + length - 1`` of the identity.
+
+    Parameters
+    ----------
+    start, length : int
+        The window in pixels, inside 0 .. `size_in`.
+    size_in : int
+        Pixels along this axis, before.
+    dtype : torch.dtype
+        Of the result.
+
+    Returns
+    -------
+    Tensor, shape (length, size_in)
+        Of zeros and ones.
+
+    Raises
+    ------
+    InputError
+        If the window is empty or leaves the image.
 
     Examples
     --------
@@ -156,7 +194,24 @@ def crop_matrix(start: int, length: int, size_in: int, dtype: torch.dtype = torc
 
 
 def center_crop_matrix(size_in: int, size_out: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Crop the central `size_out` pixels, from ``(size_in - size_out) // 2`` on, shape (size_out, size_in).
+    """Crop the central `size_out` pixels, from ``(size_in - size_out) // 2`` on.
+
+    Parameters
+    ----------
+    size_in, size_out : int
+        Pixels along this axis, before and after.
+    dtype : torch.dtype
+        Of the result.
+
+    Returns
+    -------
+    Tensor, shape (size_out, size_in)
+        Of zeros and ones.
+
+    Raises
+    ------
+    InputError
+        If `size_out` is below 1 or above `size_in`.
 
     Examples
     --------
@@ -170,7 +225,19 @@ def center_crop_matrix(size_in: int, size_out: int, dtype: torch.dtype = torch.f
 
 
 def flip_matrix(size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Mirror the axis, shape (size, size).
+    """Mirror the axis: pixel j goes to ``size - 1 - j``.
+
+    Parameters
+    ----------
+    size : int
+        Pixels along this axis.
+    dtype : torch.dtype
+        Of the result.
+
+    Returns
+    -------
+    Tensor, shape (size, size)
+        Of zeros and ones.
 
     Examples
     --------
@@ -182,7 +249,7 @@ def flip_matrix(size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 def shift_matrix(offset: int, size: int, mode: str = "zero", dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Move pixel j to j + offset, shape (size, size).
+    """Move pixel j to j + offset.
 
     Parameters
     ----------

@@ -40,6 +40,17 @@ class ModelConfig:
         muP: the width at which it equals the standard parametrization.
     variant : str
         paper, or authors: S-MLP as in the authors' code (LayerNorm, GELU, then the matrix; depth - 1 blocks).
+
+    Raises
+    ------
+    InputError
+        For a malformed or unknown name, a value out of range, or an option that the family does not have.
+
+    Examples
+    --------
+    >>> config = ModelConfig(name="B-6/Wi-512", dropout=0.1)
+    >>> config.parsed.depth, config.parsed.width, config.norm
+    (6, 512, 'layer')
     """
 
     name: str = "B-3/Wi-256"
@@ -79,6 +90,11 @@ class ModelConfig:
 
     def resolved(self) -> ModelConfig:
         """Return the same model with the architecture's own choices written out where a field is None.
+
+        Returns
+        -------
+        ModelConfig
+            With `activation` and `skip` set.
 
         Examples
         --------

@@ -97,7 +97,29 @@ def dropout_masks(model: nn.Module, seed: int, step: int, rows: slice, batch_siz
 def set_dropout_key(model: nn.Module, seed: int, step: int, rows: slice, batch_size: int) -> None:
     """Set the masks of every `KeyedDropout` in a model for the next forward pass in training mode.
 
-    The parameters are those of `dropout_masks`. A model without dropout costs nothing.
+    The masks are those of `dropout_masks`, moved to the model's device. A model without dropout costs nothing.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model that holds `KeyedDropout` layers, or none.
+    seed, step : int
+        The run's seed and the optimizer step.
+    rows : slice
+        Rows of the logical batch that the next forward pass sees.
+    batch_size : int
+        Rows of the logical batch.
+
+    Examples
+    --------
+    Two halves of a batch drop what the whole batch drops:
+
+    >>> layer, batch = KeyedDropout(0.5, features=3), torch.ones(4, 3)
+    >>> set_dropout_key(layer, seed=0, step=7, rows=slice(0, 4), batch_size=4)
+    >>> whole = layer(batch)
+    >>> set_dropout_key(layer, seed=0, step=7, rows=slice(2, 4), batch_size=4)
+    >>> torch.equal(layer(batch[2:]), whole[2:])
+    True
     """
     for name, mask in dropout_masks(model, seed, step, rows, batch_size).items():
         path, _, _ = name.rpartition("mask")

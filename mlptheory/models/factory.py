@@ -70,11 +70,41 @@ def build(
 def model_from_config(
     config: ModelConfig, *, image_size: int | tuple[int, int], channels: int, num_classes: int, seed: int
 ) -> nn.Module:
-    """Build the model that a configuration describes; the other parameters are those of `build`.
+    """Build the model that a configuration describes.
 
     A builder from the registry is called as ``builder(parsed, config, input_shape, num_classes)``. If what it
     returns has a method ``initialize(generator)``, that draws the parameters; otherwise they are those drawn on
     construction, when the global generator is seeded and afterwards restored.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Name and options.
+    image_size : int or (int, int)
+        Height and width, in pixels.
+    channels : int
+        Of the images.
+    num_classes : int
+        Number of logits.
+    seed : int
+        Of the initialization.
+
+    Returns
+    -------
+    nn.Module
+        As `build` returns it: takes floats of shape (N, channels, H, W), gives logits of shape (N, num_classes).
+
+    Raises
+    ------
+    InputError
+        If a size is not an integer of at least 1, or the seed is not an integer.
+
+    Examples
+    --------
+    >>> config = ModelConfig(name="S-2/Wi-16", norm="none")
+    >>> model = model_from_config(config, image_size=(8, 6), channels=1, num_classes=10, seed=0)
+    >>> model(torch.zeros(5, 1, 8, 6)).shape
+    torch.Size([5, 10])
     """
     sizes = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     if len(sizes) != 2:
@@ -111,6 +141,16 @@ def _integer(argument: str, value: Any, allowed: str) -> int:
 
 def count_parameters(model: nn.Module) -> int:
     """Return the number of trained numbers, each shared parameter once.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any; on the meta device too.
+
+    Returns
+    -------
+    int
+        Elements of all parameters that require a gradient.
 
     Examples
     --------

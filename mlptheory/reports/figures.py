@@ -40,6 +40,15 @@ def save_figure(figure: Figure, stem: str | os.PathLike[str]) -> tuple[Path, Pat
     ------
     InputError
         If the folder does not exist.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mlptheory.reports import new_figure
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pdf, png = save_figure(new_figure(), Path(folder) / "accuracy")
+    ...     pdf.name, png.name
+    ('accuracy.pdf', 'accuracy.png')
     """
     import matplotlib
 

@@ -50,6 +50,17 @@ def render_html(payload: Mapping[str, Any], figures: Mapping[str, Markup], bibte
     ------
     InputError
         If the payload lacks a part, or a figure is not from :func:`figure_svg`.
+
+    Examples
+    --------
+    >>> payload = {
+    ...     "design": {"title": "Batch size", "question": "Are larger batches better?"},
+    ...     "table": {"columns": [{"name": "accuracy", "unit": "percent"}], "rows": [[91.5], [92.0]]},
+    ...     "verdicts": [],
+    ... }
+    >>> html = render_html(payload, figures={}, bibtex="")
+    >>> "<h1>Batch size</h1>" in html, "All 2 runs" in html
+    (True, True)
     """
     _check(payload, ("design", "table", "verdicts"))
     for caption, svg in figures.items():
@@ -87,6 +98,16 @@ def verdict_html(payload: Mapping[str, Any]) -> str:
     ----------
     payload : mapping
         As for :func:`render_html`; only "verdicts" is needed.
+
+    Returns
+    -------
+    str
+        One ``<div>`` with its style; all text from the payload is escaped.
+
+    Raises
+    ------
+    InputError
+        If the payload has no verdicts.
 
     Examples
     --------

@@ -100,10 +100,21 @@ def new_figure(columns: int = 1, height: float | None = None) -> Figure:
     height : float, optional
         In inches; 2.3 for one column and 2.6 for two where it is not given.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Without axes, and unknown to pyplot.
+
     Raises
     ------
     InputError
         If `columns` is neither 1 nor 2, or `height` is not positive.
+
+    Examples
+    --------
+    >>> figure = new_figure(columns=2, height=3.0)
+    >>> [float(inches) for inches in figure.get_size_inches()]
+    [6.75, 3.0]
     """
     from matplotlib.figure import Figure
 

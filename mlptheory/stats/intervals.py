@@ -42,6 +42,14 @@ class Interval:
     ------
     InputError
         If a field is not finite, the ends do not enclose the estimate or the level is not inside (0, 1).
+
+    Examples
+    --------
+    >>> Interval(estimate=1.0, low=0.5, high=1.5, df=4, standard_error=0.18).level
+    0.95
+    >>> Interval(estimate=2.0, low=0.5, high=1.5, df=4, standard_error=0.18)
+    Traceback (most recent call last):
+    mlptheory.base.errors.InputError: Interval.estimate = 2.0: expected a value inside [0.5, 1.5]
     """
 
     estimate: float

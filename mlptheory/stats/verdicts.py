@@ -48,6 +48,16 @@ class Verdict:
     ------
     InputError
         If the verdict is not one of the three, or a number is not finite.
+
+    Examples
+    --------
+    >>> verdict = Verdict(
+    ...     id="larger-better", claim="Larger batches are better.", source="Bachmann et al. 2023, Fig. 4",
+    ...     scope="digits", direction="greater", effect=1.2, low=0.7, high=1.7, level=0.95, n=5, p=0.003,
+    ...     verdict="supported", reason="The 95 % interval lies wholly above the margin.", unit="points", margin=0.5,
+    ... )
+    >>> Verdict.from_json(verdict.to_json()) == verdict
+    True
     """
 
     id: str
@@ -75,12 +85,26 @@ class Verdict:
                 raise InputError(f"Verdict.{name} = {value!r}: expected a finite number")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain values that JSON can hold, in their order."""
+        """Return the fields as plain values that JSON can hold, in their order.
+
+        Returns
+        -------
+        dict of str to str, int, float or None
+        """
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Verdict:
         """Return the verdict that :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        values : mapping
+            One entry per field.
+
+        Returns
+        -------
+        Verdict
 
         Raises
         ------

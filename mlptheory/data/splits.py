@@ -102,7 +102,7 @@ def with_label_noise(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     fraction : float
         From 0 to 1.
     seed : int
-        Which examples and labels; separate from the seed of a run.
+        Which examples and labels; a recipe gives its run's seed.
 
     Returns
     -------

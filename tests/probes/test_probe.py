@@ -8,7 +8,7 @@ from mlptheory.base import InputError
 from mlptheory.measures import count_macs
 from mlptheory.models import build
 from mlptheory.probes import BatchSize, Probe, probes
-from mlptheory.probes.probe import work_of
+from mlptheory.reports import bibtex
 from mlptheory.trials import FolderStore, MemoryStore
 from tests.probes.conftest import TINY
 
@@ -127,9 +127,11 @@ def test_a_diverging_design_is_recorded_and_judged_inconclusive():
     result.figure()
 
 
-def test_work_grows_with_examples_and_steps():
-    recipes = [trial.recipe for trial in TINY.trials()]
-    assert work_of(recipes[0], 64) > work_of(recipes[3], 64)
+def test_references_cover_claim_optimizer_rule_data_and_software():
+    keys = BatchSize(dataset="cifar10", model="B-3/Wi-256").references()
+    assert {"Bachmann2023", "Chen2023", "Yang2022", "Krizhevsky2009", "mlptheory"} <= set(keys)
+    assert not {"Chen2023", "Yang2022"} & set(BatchSize(optimizer="sgd", lr=0.1).references())
+    assert bibtex(keys).count("@") == len(set(keys)) == len(keys)
 
 
 def test_probes_are_listed_with_their_question():

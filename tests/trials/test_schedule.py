@@ -8,7 +8,7 @@ import pytest
 
 from mlptheory.base.configuration import from_plain
 from mlptheory.base.errors import InputError
-from mlptheory.training import Recipe
+from mlptheory.training import Recipe, resolve_precision
 from mlptheory.trials import Schedule, Trial, plan_schedule
 
 TRIALS = [Trial(recipe=Recipe(seed=seed)) for seed in range(3)]
@@ -42,3 +42,12 @@ def test_a_schedule_goes_to_json_and_back():
 def test_a_device_that_is_not_here_is_refused_with_those_that_are():
     with pytest.raises(InputError, match=r"device = 'tpu': unknown.*allowed: cpu"):
         plan_schedule(TRIALS, device="tpu")
+
+
+def test_a_recipes_own_precision_is_what_is_recorded():
+    own = Trial(recipe=Recipe(precision="float64"))
+    schedule = plan_schedule([own], device="cpu")
+    assert schedule.precision == "float64"
+    mixed = plan_schedule([own, Trial(recipe=Recipe(precision="float32"))], device="cpu")
+    assert mixed.execution(own.recipe)["precision"] == "float64"
+    assert mixed.execution(Recipe())["precision"] == mixed.precision == resolve_precision("auto", "cpu")

@@ -11,6 +11,7 @@ import safetensors.numpy
 import safetensors.torch
 
 from mlptheory.base.errors import InputError
+from mlptheory.base.files import sha256
 from mlptheory.models import ModelConfig, model_from_config
 from mlptheory.training import BudgetConfig, DataConfig, Recipe, evaluate, prepare_examples, train
 from mlptheory.trials import FolderStore, run_recipe, single
@@ -49,15 +50,24 @@ def test_a_second_call_does_not_train_again(tmp_path, monkeypatch):
     assert (tmp_path / "model.safetensors").read_bytes() == weights
 
 
-def test_another_recipe_or_number_of_threads_is_another_record(tmp_path):
-    one = run_recipe(RECIPE, out=tmp_path, threads=1, device="cpu", progress=False)
-    other = run_recipe(replace(RECIPE, seed=1), out=tmp_path, threads=1, device="cpu", progress=False)
-    threads = run_recipe(RECIPE, out=tmp_path, threads=2, device="cpu", progress=False)
-    assert len({one.digest, other.digest, threads.digest}) == 3
+@pytest.mark.parametrize("changes", [{"recipe": replace(RECIPE, seed=1)}, {"threads": 2}])
+def test_a_folder_that_holds_another_record_is_refused_and_left_as_it_is(tmp_path, changes):
+    given = {"recipe": RECIPE, "threads": 1, "out": tmp_path, "device": "cpu", "progress": False}
+    first = run_recipe(**given)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(InputError, match=f"holds another record .{first.digest[:16]}"):
+        run_recipe(**{**given, **changes})
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
 class Killed(Exception):
     pass
+
+
+def test_the_record_names_the_weights_beside_it(tmp_path):
+    run_recipe(RECIPE, out=tmp_path, threads=1, device="cpu", progress=False)
+    shown = json.loads((tmp_path / "record.json").read_text())
+    assert shown["weights_sha256"] == sha256((tmp_path / "model.safetensors").read_bytes())
 
 
 def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatch):

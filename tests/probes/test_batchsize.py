@@ -168,6 +168,7 @@ def test_one_length_that_falls_short_contradicts_every_length_but_not_the_mean()
     table.loc[short, "test_accuracy"] -= 0.08 * (np.log2(table.loc[short, "batch_size"]) - 4) / 4
     verdicts = judged(PROBE, table)
     assert verdicts[MAIN].verdict == "supported"
+    assert "+8." in verdicts[MAIN].reason.split("at 5,")[0] and "at 20." in verdicts[MAIN].reason
     assert verdicts[EVERY_LENGTH].verdict == "contradicted"
     assert "that at 20 epochs" in verdicts[EVERY_LENGTH].reason
     assert verdicts[EVERY_LENGTH].level == pytest.approx(0.975)

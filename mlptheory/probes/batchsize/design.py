@@ -98,7 +98,7 @@ class BatchSize(Probe):
     question: ClassVar[str] = "Do larger batches generalize better at equal epochs?"
     caption: ClassVar[str] = (
         "Test accuracy after the last step over batch size. A line a training length, through the means over seeds; "
-        "dots are single runs, bars 95 % t intervals of the means."
+        "dots are single runs, bars 95 % t intervals of the means; lengths stand a little aside of each other."
     )
 
     dataset: str = "digits"

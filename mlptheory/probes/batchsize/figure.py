@@ -24,16 +24,17 @@ def draw(probe: BatchSize, result: Result) -> Figure:
         for index, epochs in enumerate(probe.epochs):
             cells = cells_of(probe, result.table, "arm", epochs)
             color, marker = f"C{index}", "osD^vP"[index % 6]
+            # Lengths stand a little beside each other, or their bars would hide one another.
+            aside = 2 ** (0.14 * (index - (len(probe.epochs) - 1) / 2))
             for size in cells.columns:
                 values = cells[size].dropna()
-                axes.plot([size] * len(values), values, ".", color=color, alpha=0.35, markersize=3, zorder=1)
-            means = cells.mean()
-            axes.plot(means.index, means, "-", marker=marker, markersize=4, color=color, label=_epochs(epochs))
-            for size in cells.columns:
-                values = cells[size].dropna()
+                axes.plot([size * aside] * len(values), values, ".", color=color, alpha=0.6, markersize=4, zorder=3)
                 if len(values) > 1:
                     interval = mean_interval(values)
-                    axes.plot([size, size], [interval.low, interval.high], "-", color=color, linewidth=1)
+                    ends = [interval.low, interval.high]
+                    axes.plot([size * aside] * 2, ends, "-", color=color, linewidth=1)
+            means = cells.mean()
+            axes.plot(means.index * aside, means, "-", marker=marker, markersize=4, color=color, label=_epochs(epochs))
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(FixedLocator(sorted(probe.batch_sizes)))
         axes.xaxis.set_minor_locator(NullLocator())

@@ -41,7 +41,7 @@ def estimate(probe: BatchSize, claim: str, table: pd.DataFrame) -> tuple[str, In
         # A block counts where it has every length: the mean over lengths is taken within it.
         whole = [block for block in probe.seed_list if all(block in of_one for of_one in by_length.values())]
         means = [sum(by_length[epochs][block] for epochs in probe.epochs) / len(probe.epochs) for block in whole]
-        return _best(probe, table), mean_interval(means) if len(means) > 1 else None, len(means)
+        return _best(probe, table, by_length), mean_interval(means) if len(means) > 1 else None, len(means)
     intervals = _simultaneous(by_length)
     blocks = min(len(of_one) for of_one in by_length.values())
     if intervals is None:
@@ -83,9 +83,16 @@ def _over_lengths(probe: BatchSize, table: pd.DataFrame) -> pd.DataFrame:
     return sum(cells_of(probe, table, "arm", epochs) for epochs in probe.epochs) / len(probe.epochs)
 
 
-def _best(probe: BatchSize, table: pd.DataFrame) -> str:
+def _best(probe: BatchSize, table: pd.DataFrame, by_length: dict[int, dict[int, float]]) -> str:
+    """Say what a mean over lengths hides: the change at each, and where the best batch size lies."""
     means = _over_lengths(probe, table).mean()
-    return "" if means.isna().all() else f"Highest mean accuracy at batch size {means.idxmax()}."
+    if means.isna().all():
+        return ""
+    best = f"Highest mean accuracy at batch size {means.idxmax()}."
+    changes_seen = [
+        f"{sum(of_one.values()) / len(of_one):+.2f} at {epochs}" for epochs, of_one in by_length.items() if of_one
+    ]
+    return best if len(changes_seen) < 2 else f"{best} Change by length in epochs: {', '.join(changes_seen)}."
 
 
 def _not_monotone(probe: BatchSize, claim: str, table: pd.DataFrame, interval: Interval | None) -> str | None:

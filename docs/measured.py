@@ -106,7 +106,7 @@ def _probe(folder: str, result: dict[str, Any]) -> str:
             *(f"- {verdict['claim']} {verdict['reason']}" for verdict in result["verdicts"]),
             "",
             markdown_table(effects, ["epochs", "quantity", "mean", "95 % t interval", "n"]),
-            f"```{{figure}} ../experiments/{folder}/figure.png\n:alt: {scope['claim']}\n:width: 50%\n```\n",
+            f"```{{figure}} ../experiments/{folder}/figure.png\n:alt: {result['design']['title']}\n:width: 50%\n```\n",
             f"{len(result['table']['rows'])} runs of {_number(sum(timing['trial_s']))} s together; planned "
             f"{_number(timing['planned_s'])} s, taken {_number(timing['taken_s'])} s.\n",
             f"{result['design']['schedule']['precision']} on {_machine(result['environment'])}. "

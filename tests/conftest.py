@@ -28,3 +28,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def open_lists_as_they_were():
+    """Take back what a test registered: the next test's listings would show it."""
+    from mlptheory.data import datasets
+    from mlptheory.models import models
+    from mlptheory.probes import probes
+    from mlptheory.training import observers
+    from mlptheory.trials import measures
+
+    registries = (datasets, models, probes, observers, measures)
+    before = [dict(registry._entries) for registry in registries]
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry._entries.clear()
+        registry._entries.update(entries)

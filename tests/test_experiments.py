@@ -55,3 +55,11 @@ def test_every_verdict_follows_from_its_table(folder):
 
 def test_the_page_of_results_is_what_the_records_say():
     assert MEASURED["PAGE"].read_text(encoding="utf-8") == MEASURED["page"](), "run python docs/measured.py"
+
+
+def test_the_probes_page_quotes_the_measured_effects():
+    effects = load_result(EXPERIMENTS / "figure4" / "cifar10_b-3_wi-256").effects
+    page = (REPOSITORY / "docs" / "probes" / "batchsize.md").read_text(encoding="utf-8")
+    for row in effects[effects["quantity"].str.startswith("change")].itertuples():
+        mean, low, high = (f"{value:+.1f}".replace("-", "−") for value in (row.mean, row.low, row.high))
+        assert mean in page and f"[{low}, {high}]" in page

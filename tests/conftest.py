@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,28 @@ def open_lists_as_they_were():
     for registry, entries in zip(registries, before, strict=True):
         registry._entries.clear()
         registry._entries.update(entries)
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_shown_as_before(monkeypatch):
+    """Take back how the command line shows warnings."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command that must be refused: exit 2, one line on stderr, nothing on stdout; return the line."""
+
+    from mlptheory.cli import main
+
+    def run(*args: str) -> str:
+        code = main(list(args))
+        shown = capsys.readouterr()
+        assert code == 2, shown
+        assert shown.out == ""
+        assert shown.err.startswith("mlptheory: ") and shown.err.endswith("\n")
+        assert shown.err.count("\n") == 1 and "\r" not in shown.err, shown.err
+        assert "Traceback" not in shown.err
+        return shown.err
+
+    return run

@@ -3,6 +3,7 @@ r"""S-MLP and B-MLP (Bachmann, Anagnostidis & Hofmann 2023, "Scaling MLPs: A Tal
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import nn
@@ -69,8 +70,9 @@ class _MLP(ImageModel):
         self.head = dense(width, num_classes, "output", parametrization, self.width_ratio)
         self._initialize_from(seed)
 
+    @abstractmethod
     def _block(self) -> nn.Module:
-        raise NotImplementedError
+        """Return one block."""
 
     def _number_of_blocks(self) -> int:
         return self.parsed.depth

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 
@@ -11,7 +13,7 @@ from mlptheory.models.config import ModelConfig
 from mlptheory.models.layers import NORMALIZATIONS, initialize_layer
 
 
-class ImageModel(nn.Module):
+class ImageModel(nn.Module, ABC):
     """A model of images that was built from a `ModelConfig`.
 
     Attributes
@@ -82,8 +84,9 @@ class ImageModel(nn.Module):
         self._run(x, record)
         return record
 
+    @abstractmethod
     def _run(self, x: torch.Tensor, record: dict[str, torch.Tensor] | None) -> torch.Tensor:
-        raise NotImplementedError
+        """Return the logits; write the named intermediates into `record` where there is one."""
 
     def _scale_logits(self, logits: torch.Tensor) -> torch.Tensor:
         return logits if self.config.output_scale == 1 else logits * self.config.output_scale

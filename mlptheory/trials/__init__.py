@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "trial": ["Measurement", "Trial"],
+        "trial": ["STANDARD_OBSERVERS", "Measurement", "Trial"],
         "single": ["run_recipe"],
         "record": ["Record"],
         "store": ["FolderStore", "MemoryStore", "open_store"],

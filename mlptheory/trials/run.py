@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,6 @@ def run_trial(task: Task, on_step: Callable[[int, int], None] | None = None) -> 
 
 def _resolved(recipe: Recipe, schedule: Schedule) -> Recipe:
     """Give the recipe the precision that the schedule wrote down for "auto"."""
-    from dataclasses import replace
-
     return replace(recipe, precision=schedule.precision) if recipe.precision == "auto" else recipe
 
 

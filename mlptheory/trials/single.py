@@ -13,16 +13,14 @@ from tqdm.auto import tqdm
 from mlptheory.base.configuration import require_integer
 from mlptheory.base.errors import InputError
 from mlptheory.base.files import sha256, writable_folder, write_atomically
-from mlptheory.training import Observer, Recipe, data_digest
+from mlptheory.training import Recipe, data_digest
 from mlptheory.trials.digest import trial_digest
 from mlptheory.trials.fitting import require_fitting_data
 from mlptheory.trials.record import Record
 from mlptheory.trials.run import Task, run_trial
 from mlptheory.trials.schedule import plan_schedule
 from mlptheory.trials.store import FolderStore
-from mlptheory.trials.trial import Trial
-
-OBSERVERS = (Observer(name="evaluation", every="doubling"), Observer(name="weights", every="end"))
+from mlptheory.trials.trial import STANDARD_OBSERVERS, Trial
 
 
 def run_recipe(
@@ -66,7 +64,7 @@ def run_recipe(
     folder = writable_folder("out", out)
     if threads is not None:
         require_integer("threads", threads, 1)
-    trial = Trial(recipe=recipe, observers=OBSERVERS)
+    trial = Trial(recipe=recipe, observers=STANDARD_OBSERVERS)
     require_fitting_data([trial], data_root)
     schedule = plan_schedule([trial], device=device, threads=threads or os.cpu_count() or 1)
     digest = trial_digest(

@@ -10,6 +10,9 @@ from mlptheory.base.configuration import to_plain
 from mlptheory.base.errors import InputError
 from mlptheory.training import Observer, Recipe
 
+STANDARD_OBSERVERS = (Observer(name="evaluation", every="doubling"), Observer(name="weights", every="end"))
+"""What is looked at in every run, unless there is a reason for more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:

@@ -14,8 +14,7 @@ from mlptheory.base.errors import InputError
 from mlptheory.base.files import sha256
 from mlptheory.models import ModelConfig, model_from_config
 from mlptheory.training import BudgetConfig, DataConfig, Recipe, evaluate, prepare_examples, train
-from mlptheory.trials import FolderStore, run_recipe, single
-from mlptheory.trials.single import OBSERVERS
+from mlptheory.trials import STANDARD_OBSERVERS, FolderStore, run_recipe, single
 
 RECIPE = Recipe(
     data=DataConfig(n=64),
@@ -79,7 +78,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatc
             raise Killed
 
     with pytest.raises(Killed):
-        train(RECIPE, OBSERVERS, device="cpu", checkpoint=checkpoint, checkpoint_every_s=0.0, on_step=stop)
+        train(RECIPE, STANDARD_OBSERVERS, device="cpu", checkpoint=checkpoint, checkpoint_every_s=0.0, on_step=stop)
     steps = []
     run_trial = single.run_trial
     monkeypatch.setattr(

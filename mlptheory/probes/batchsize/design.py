@@ -12,8 +12,8 @@ from mlptheory.models import ModelConfig, parse_name
 from mlptheory.probes.batchsize.columns import COLUMNS
 from mlptheory.probes.probe import Column, Probe
 from mlptheory.stats import Claim
-from mlptheory.training import BudgetConfig, DataConfig, Observer, OptimizerConfig, Recipe
-from mlptheory.trials import Trial
+from mlptheory.training import BudgetConfig, DataConfig, OptimizerConfig, Recipe
+from mlptheory.trials import STANDARD_OBSERVERS, Trial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -258,8 +258,7 @@ class BatchSize(Probe):
             "block": block,
             "seed": seed,
         }
-        observers = (Observer(name="evaluation", every="doubling"), Observer(name="weights", every="end"))
-        return Trial(recipe=recipe, observers=observers, labels=tuple(labels.items()))
+        return Trial(recipe=recipe, observers=STANDARD_OBSERVERS, labels=tuple(labels.items()))
 
     def columns(self) -> tuple[Column, ...]:
         """Return the documented columns of the table."""

@@ -10,5 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "probe": ["Probe"],
         "registry": ["probes"],
         "result": ["Result", "load_result"],
+        "scenario": ["Scenario"],
     },
 )

@@ -11,7 +11,7 @@ from torch import nn
 from mlptheory.base.errors import InputError
 from mlptheory.base.registry import Registry
 from mlptheory.measures import prediction_agreement, weight_distance, weight_norm
-from mlptheory.training import Examples, TrainingState, observers
+from mlptheory.training import Examples, Recipe, TrainingState, observers
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,15 @@ class MeasureContext:
         Classes that the parents predict for the test set.
     examples : Examples
         Data of the trial's recipe, or of its first parent's.
+    recipe : Recipe or None
+        The trial's recipe, or its first parent's, with the precision that was used in place of "auto".
     """
 
     model: nn.Module | None
     parents: Sequence[nn.Module]
     parent_predictions: Sequence[np.ndarray]
     examples: Examples
+    recipe: Recipe | None = None
 
     def pair(self) -> tuple[nn.Module, nn.Module]:
         """Return the two models of a measure of pairs: two parents, or the trained model and its parent."""

@@ -154,7 +154,13 @@ def _measure(task: Task, trained: Trained | None, parent_weights: Sequence[dict[
         ).predictions
         for recipe, model in zip(recipes, parents, strict=True)
     ]
-    context = MeasureContext(None if trained is None else trained.model, parents, predictions, examples)
+    context = MeasureContext(
+        model=None if trained is None else trained.model,
+        parents=parents,
+        parent_predictions=predictions,
+        examples=examples,
+        recipe=_resolved(own, task.schedule),
+    )
     found: dict[str, float | None] = {}
     for measurement in task.trial.measures:
         for name, value in measures[measurement.name](context, **dict(measurement.parameters)).items():

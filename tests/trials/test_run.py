@@ -12,7 +12,7 @@ import safetensors.numpy
 from mlptheory.base.errors import InputError
 from mlptheory.models import ModelConfig
 from mlptheory.training import BudgetConfig, DataConfig, Observer, OptimizerConfig, Recipe, train
-from mlptheory.trials import Measurement, Record, Schedule, Trial, run_trial
+from mlptheory.trials import Measurement, Record, Schedule, Trial, measures, run_trial
 from mlptheory.trials.fitting import require_fitting_data
 from mlptheory.trials.record import unpack_predictions
 from mlptheory.trials.run import Task
@@ -107,6 +107,22 @@ def test_a_measure_is_told_how_many_models_it_needs(trained):
     ]:
         with pytest.raises(InputError, match=said):
             run_trial(task(Trial(parents=(one,), measures=(Measurement(name=measure),)), weights))
+
+
+def test_a_measure_is_told_which_recipe_it_looks_at_with_the_precision_that_was_used(trained):
+    seen = []
+
+    @measures.register("spy")
+    def spy(context):
+        """What it is given."""
+        seen.append(context.recipe)
+        return {}
+
+    (one, _, weights_one), (two, _, weights_two) = trained
+    spied = (Measurement(name="spy"),)
+    run_trial(task(Trial(recipe=replace(RECIPE, seed=5), measures=spied)))
+    run_trial(task(Trial(parents=(one, two), measures=spied), weights_one, weights_two))
+    assert seen == [replace(RECIPE, seed=5, precision="float32"), replace(one.recipe, precision="float32")]
 
 
 def test_an_unknown_measure_is_named_with_the_nearest(trained):

@@ -22,6 +22,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "shift_matrix",
         ],
         "permutation": ["pixel_permutation"],
-        "splits": ["split_validation", "subset", "with_label_noise"],
+        "splits": ["split_validation", "subset", "with_label_noise", "with_shuffled_labels"],
     },
 )

@@ -134,6 +134,33 @@ def with_label_noise(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     return dataclasses.replace(dataset, labels=torch.from_numpy(labels))
 
 
+def with_shuffled_labels(dataset: Dataset, seed: int) -> Dataset:
+    """Permute the labels among the examples: each class keeps its number, and no label has to do with its image.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its labels.
+    seed : int
+        Which permutation; a recipe gives its run's seed.
+
+    Returns
+    -------
+    Dataset
+        Sharing the images.
+
+    Examples
+    --------
+    >>> from mlptheory.data import load
+    >>> clean = load("digits", "train")
+    >>> shuffled = with_shuffled_labels(clean, seed=0)
+    >>> bool((shuffled.labels.bincount() == clean.labels.bincount()).all())
+    True
+    """
+    order = np.argsort(uniform(seed, "label shuffle", 0, np.arange(len(dataset)), 1)[:, 0], kind="stable")
+    return dataclasses.replace(dataset, labels=dataset.labels[torch.from_numpy(order)])
+
+
 def _proportional(labels: torch.Tensor, n: int, seed: int, purpose: str) -> np.ndarray:
     """Return indices of the first `n` examples of a random order in which every prefix is proportional."""
     total = len(labels)

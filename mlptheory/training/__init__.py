@@ -18,7 +18,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evaluation": ["Evaluation", "evaluate"],
         "examples": ["Examples", "data_digest", "prepare_examples", "training_size"],
         "optimizers": ["build_optimizer", "lr_factor"],
-        "cost": ["Cost", "Work", "count_work", "estimate_cost"],
+        "budget": ["budget_steps", "recipe_macs", "steps_per_epoch"],
+        "cost": ["Cost", "Work", "count_work", "estimate_cost", "planned_work"],
         "device": ["default_device", "has_bfloat16_hardware", "resolve_precision"],
     },
 )

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from mlptheory.base.configuration import require_integer
+from mlptheory.training.budget import budget_steps, recipe_macs, steps_per_epoch
 from mlptheory.training.device import autocast, default_device, resolve_precision
-from mlptheory.training.examples import prepare_examples
+from mlptheory.training.examples import prepare_examples, training_size
 from mlptheory.training.loop import Run
 from mlptheory.training.observation import Observer
 from mlptheory.training.recipe import Recipe
@@ -41,7 +42,7 @@ class Work:
     evaluations: int
 
 
-def count_work(recipe: Recipe, n: int, observers: Sequence[Observer] = ()) -> Work:
+def count_work(recipe: Recipe, n: int, observers: Sequence[Observer] = (), macs: int | None = None) -> Work:
     """Count the steps, epochs, examples and evaluations of a recipe.
 
     Parameters
@@ -51,6 +52,8 @@ def count_work(recipe: Recipe, n: int, observers: Sequence[Observer] = ()) -> Wo
         Training examples.
     observers : sequence of Observer
         Each look of any of them is counted as an evaluation.
+    macs : int, optional
+        Multiply-accumulates of one example's forward pass; needed for a budget of compute.
 
     Returns
     -------
@@ -63,8 +66,8 @@ def count_work(recipe: Recipe, n: int, observers: Sequence[Observer] = ()) -> Wo
     Work(steps=6, epochs=3, examples=300, evaluations=1)
     """
     budget = recipe.budget
-    per_epoch = n // budget.batch_size if budget.drop_last else -(-n // budget.batch_size)
-    steps = budget.amount * (per_epoch if budget.unit == "epochs" else 1)
+    per_epoch = steps_per_epoch(budget, n)
+    steps = budget_steps(budget, n, macs)
     whole, rest = divmod(steps, per_epoch)
     epochs = whole + (rest > 0)
     looks = sum(observer.is_due(epoch, epoch == epochs) for observer in observers for epoch in range(epochs + 1))
@@ -74,6 +77,12 @@ def count_work(recipe: Recipe, n: int, observers: Sequence[Observer] = ()) -> Wo
         examples=whole * min(n, per_epoch * budget.batch_size) + rest * budget.batch_size,
         evaluations=1 + looks,
     )
+
+
+def planned_work(recipe: Recipe, observers: Sequence[Observer] = (), data_root: str | None = None) -> Work:
+    """Count the work of a recipe on its data as found under `data_root`; see `count_work`."""
+    macs = recipe_macs(recipe, data_root) if recipe.budget.unit == "compute" else None
+    return count_work(recipe, training_size(recipe.data, data_root), observers, macs)
 
 
 @dataclass(frozen=True)
@@ -189,7 +198,7 @@ def estimate_cost(
         torch.set_num_threads(before)
     parameters = sum(parameter.numel() for parameter in run.model.parameters() if parameter.requires_grad)
     return Cost(
-        work=count_work(recipe, len(examples.train), observers),
+        work=planned_work(recipe, observers, data_root),
         parameters=parameters,
         peak_gib=_peak_bytes(run, parameters) / GIB,
         step_s=step_s,

@@ -15,6 +15,7 @@ from mlptheory.data import (
     split_validation,
     subset,
     with_label_noise,
+    with_shuffled_labels,
 )
 from mlptheory.training.recipe import DataConfig
 
@@ -62,7 +63,7 @@ def prepare_examples(config: DataConfig, seed: int, root: str | None = None) -> 
     ----------
     config : DataConfig
     seed : int
-        The recipe's seed; decides the label noise only.
+        The recipe's seed; decides the labels' noise or shuffle only.
     root : str, optional
         Where official files are looked for first.
 
@@ -75,9 +76,12 @@ def prepare_examples(config: DataConfig, seed: int, root: str | None = None) -> 
     train, test = _load(config.name, "train", root), _load(config.name, "test", root)
     validation = None
     if config.validation:
-        if config.validation >= len(train):
-            raise invalid("data.validation", config.validation, f"fewer than the {len(train)} training examples")
-        train, validation = split_validation(train, config.validation, seed=config.split_seed)
+        held_out = _held_out(config, len(train))
+        if not 1 <= held_out < len(train):
+            raise invalid(
+                "data.validation", config.validation, f"some, but not all, of the {len(train)} training examples"
+            )
+        train, validation = split_validation(train, held_out, seed=config.split_seed)
     if config.n is not None:
         if config.n > len(train):
             raise invalid("data.n", config.n, f"at most the {len(train)} training examples")
@@ -90,9 +94,19 @@ def prepare_examples(config: DataConfig, seed: int, root: str | None = None) -> 
     normalization = channel_statistics(train)
     if config.label_noise:
         train = with_label_noise(train, config.label_noise, seed=seed)
+    if config.shuffle_labels:
+        train = with_shuffled_labels(train, seed=seed)
     return Examples(train, validation, test, normalization, config.image_size or width)
 
 
 def training_size(config: DataConfig, root: str | None = None) -> int:
     """Return how many examples a recipe with this data configuration trains on."""
-    return config.n or len(_load(config.name, "train", root)) - config.validation
+    if config.n is not None:
+        return config.n
+    n = len(_load(config.name, "train", root))
+    return n - _held_out(config, n)
+
+
+def _held_out(config: DataConfig, n: int) -> int:
+    """Return how many of `n` examples are carved out for validation."""
+    return round(config.validation * n) if isinstance(config.validation, float) else config.validation

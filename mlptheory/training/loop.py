@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,16 @@ from mlptheory.base.configuration import to_plain
 from mlptheory.base.errors import InputError, invalid
 from mlptheory.base.files import canonical_json, sha256
 from mlptheory.data import Batch, Dataset, Loader
-from mlptheory.models import lr_multipliers, model_from_config, set_dropout_key
+from mlptheory.models import count_macs, lr_multipliers, model_from_config, set_dropout_key
+from mlptheory.training.budget import budget_steps
 from mlptheory.training.checkpoint import load_checkpoint, save_checkpoint
 from mlptheory.training.device import autocast, default_device, resolve_precision, weight_dtype
 from mlptheory.training.evaluation import Evaluation, evaluate
 from mlptheory.training.examples import Examples, prepare_examples
-from mlptheory.training.observation import Observer, TrainingState
+from mlptheory.training.observation import HistoryRow, Observer, TrainingState
 from mlptheory.training.observation import observers as registered_observers
 from mlptheory.training.optimizers import build_optimizer, lr_factor, set_lr
 from mlptheory.training.recipe import Recipe
-
-HistoryRow = tuple[int, int, str, float]
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,9 @@ class Run:
             device=self.device,
             dtype=weight_dtype(self.precision),
         )
-        self.total_steps = recipe.budget.amount * (len(self.loader) if recipe.budget.unit == "epochs" else 1)
+        of_compute = recipe.budget.unit == "compute"
+        macs = count_macs(self.model, self.loader.input_shape) if of_compute else None
+        self.total_steps = budget_steps(recipe.budget, len(train), macs)
         self._refuse_batch_normalization_of_parts()
         self.loss_sum, self.hits, self.count = self._zero(), self._zero(), 0
         self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
@@ -241,6 +242,9 @@ class Run:
             optimizer_state=self.optimizer.state_dict(),
             evaluate=self.evaluate,
             initial_parameters=lambda: dict(self.initial_model().named_parameters()),
+            recipe=replace(self.recipe, precision=self.precision),
+            examples=self.examples,
+            history=tuple(self.history),
         )
         for observer in due:
             seen = registered_observers[observer.name](state, **dict(observer.parameters))

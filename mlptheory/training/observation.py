@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mlptheory.training.evaluation import Evaluation
+    from mlptheory.training.examples import Examples
+    from mlptheory.training.recipe import Recipe
+
+HistoryRow = tuple[int, int, str, float]
 
 EVERY = ("epoch", "doubling", "end")
 
@@ -81,6 +85,12 @@ class TrainingState:
         ``evaluate("test")`` and, where the recipe carves one out, ``evaluate("validation")``.
     initial_parameters : callable
         Returns the weights before the first step, by name, on the model's device.
+    recipe : Recipe
+        Its precision as it came to on this device.
+    examples : Examples
+        What the recipe trains and tests on.
+    history : tuple of (step, epoch, quantity, value)
+        What this run has seen so far, earlier looks of this observer included.
     """
 
     model: nn.Module
@@ -89,6 +99,9 @@ class TrainingState:
     optimizer_state: Mapping[str, Any]
     evaluate: Callable[[str], Evaluation]
     initial_parameters: Callable[[], Mapping[str, torch.Tensor]]
+    recipe: Recipe
+    examples: Examples
+    history: Sequence[HistoryRow]
 
 
 observers: Registry = Registry("observer")

@@ -32,12 +32,14 @@ class DataConfig:
         Number of training examples, a nested subset proportional per class; all of them if None.
     image_size : int or None
         Side in pixels that images are resized to, antialiased; their own if None.
-    validation : int
-        Number of examples carved out of the training set, stratified, before `n` is taken.
+    validation : int or float
+        Examples carved out of the training set, stratified, before `n` is taken: how many or, below 1, which share.
     split_seed : int
         Decides the validation examples and the subset; separate from the recipe's seed.
     label_noise : float
         Share of training labels replaced by a different one, drawn uniformly.
+    shuffle_labels : bool
+        Permute the training labels among the examples, so that they say nothing of the images (a check for leaks).
     pixel_permutation : int or None
         Seed of a fixed permutation of the input's pixels and channels; none if None.
     permute : {"after", "before"}
@@ -47,9 +49,10 @@ class DataConfig:
     name: str = "digits"
     n: int | None = None
     image_size: int | None = None
-    validation: int = 0
+    validation: int | float = 0
     split_seed: int = 0
     label_noise: float = 0.0
+    shuffle_labels: bool = False
     pixel_permutation: int | None = None
     permute: Literal["after", "before"] = "after"
 
@@ -60,9 +63,13 @@ class DataConfig:
             require_integer("data.n", self.n, 1)
         if self.image_size is not None:
             require_integer("data.image_size", self.image_size, 1)
-        require_integer("data.validation", self.validation, 0)
+        if isinstance(self.validation, float):
+            require_number("data.validation", self.validation, 0, 1, high_open=True)
+        else:
+            require_integer("data.validation", self.validation, 0)
         require_integer("data.split_seed", self.split_seed, 0)
         require_number("data.label_noise", self.label_noise, 0, 1)
+        require_boolean("data.shuffle_labels", self.shuffle_labels)
         if self.pixel_permutation is not None:
             require_integer("data.pixel_permutation", self.pixel_permutation, 0)
         require_choice("data.permute", self.permute, ("after", "before"))
@@ -116,9 +123,10 @@ class BudgetConfig:
     Attributes
     ----------
     amount : int
-        Number of epochs or steps.
-    unit : {"epochs", "steps"}
-        What `amount` counts.
+        How many of the unit.
+    unit : {"epochs", "steps", "compute"}
+        Passes over the data, optimizer steps, or 10^9 multiply-accumulates of the paper's compute, 3 · MACs of a
+        forward pass · examples seen, to the nearest step.
     batch_size : int
         Examples per optimizer step.
     microbatch : int or None
@@ -128,13 +136,13 @@ class BudgetConfig:
     """
 
     amount: int = 10
-    unit: Literal["epochs", "steps"] = "epochs"
+    unit: Literal["epochs", "steps", "compute"] = "epochs"
     batch_size: int = 64
     microbatch: int | None = None
     drop_last: bool = False
 
     def __post_init__(self) -> None:
-        require_choice("budget.unit", self.unit, ("epochs", "steps"))
+        require_choice("budget.unit", self.unit, ("epochs", "steps", "compute"))
         require_integer("budget.amount", self.amount, 1)
         require_integer("budget.batch_size", self.batch_size, 1)
         if self.microbatch is not None:

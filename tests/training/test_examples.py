@@ -46,7 +46,7 @@ def test_all_examples_but_the_validation_set_are_trained_on():
     [
         (DataConfig(name="tiny", n=42), r"data\.n = 42: expected at most the 41 training examples"),
         (DataConfig(name="tiny", n=40, validation=2), r"data\.n = 40: expected at most the 39 training examples"),
-        (DataConfig(name="tiny", validation=41), r"data\.validation = 41: expected fewer than the 41"),
+        (DataConfig(name="tiny", validation=41), r"data\.validation = 41: expected some, but not all, of the 41"),
         (DataConfig(name="tiny-3-clases"), r"dataset = 'tiny-3-clases': unknown; did you mean 'tiny-3-classes'"),
         (DataConfig(name="tiny-wide"), r"data\.image_size = None: expected a side .* 'tiny-wide' are 3x5"),
     ],
@@ -63,3 +63,25 @@ def test_images_that_are_not_square_can_be_resized():
 def test_the_data_digest_is_of_both_splits():
     assert data_digest("tiny") == data_digest("tiny")
     assert len({data_digest("tiny"), data_digest("tiny-3-classes"), load("tiny", "train").digest}) == 3
+
+
+def test_a_share_of_the_examples_can_be_held_out():
+    config = DataConfig(name="tiny", validation=0.25)
+    found = prepare_examples(config, 0)
+    assert (len(found.validation), len(found.train)) == (10, 31)
+    assert training_size(config) == 31
+
+
+def test_a_share_that_holds_nothing_out_is_refused():
+    with pytest.raises(InputError, match=r"data\.validation = 0\.01: expected some, but not all, of the 41"):
+        prepare_examples(DataConfig(name="tiny", validation=0.01), 0)
+
+
+def test_shuffled_labels_go_by_the_recipe_s_seed_and_leave_images_and_test_set_alone():
+    clean = prepare_examples(DataConfig(name="tiny"), 0)
+    shuffled, other = (prepare_examples(DataConfig(name="tiny", shuffle_labels=True), seed) for seed in (0, 1))
+    assert torch.equal(shuffled.train.images, clean.train.images)
+    assert torch.equal(shuffled.test.labels, clean.test.labels)
+    assert torch.equal(shuffled.train.labels.sort().values, clean.train.labels.sort().values)
+    assert not torch.equal(shuffled.train.labels, other.train.labels)
+    assert not torch.equal(shuffled.train.labels, clean.train.labels)

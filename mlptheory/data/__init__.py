@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "catalog": ["data_roots", "datasets", "load"],
         "crops": ["random_resized_crop_boxes"],
         "dataset": ["Dataset"],
+        "joint": ["JointLoader"],
         "loader": ["Batch", "Loader"],
         "mixup": ["draw_mixup"],
         "normalization": ["Normalization", "channel_statistics"],
@@ -23,5 +24,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "permutation": ["pixel_permutation"],
         "splits": ["split_validation", "subset", "with_label_noise", "with_shuffled_labels"],
+        "teacher": ["teacher_probabilities"],
     },
 )

@@ -31,6 +31,11 @@ datasets.register_lazily(
     "mlptheory.data.cifar:load_cifar100",
     summary="CIFAR-100, fine labels: 32x32 color images, 100 classes, 50,000 + 10,000 images; from the official files",
 )
+datasets.register_lazily(
+    "teacher",
+    "mlptheory.data.teacher:load_teacher",
+    summary="4x4 random bits labeled by a known logistic law, 2 classes, 65,536 + 8,192 images; nothing to download",
+)
 
 SPLITS = ("train", "test")
 
@@ -41,7 +46,7 @@ def load(name: str, split: str, root: str | os.PathLike[str] | None = None) -> D
     Parameters
     ----------
     name : str
-        One of `datasets`: "digits", "cifar10", "cifar100" or a user's own.
+        One of `datasets`: "digits", "cifar10", "cifar100", "teacher" or a user's own.
     split : {"train", "test"}
         The official split; a validation set is carved out of "train" by `split_validation`.
     root : path-like, optional

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "compute": ["count_macs", "training_compute"],
         "weights": ["weight_distance", "weight_norm"],
-        "agreement": ["prediction_agreement"],
+        "agreement": ["chance_accuracy", "prediction_agreement"],
+        "excess": ["excess_loss"],
     },
 )

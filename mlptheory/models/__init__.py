@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "config": ["ModelConfig"],
         "dropout": ["KeyedDropout", "dropout_masks", "set_dropout_key"],
         "factory": ["build", "count_parameters", "model_from_config"],
+        "linear": ["Linear"],
         "macs": ["count_macs"],
         "mlp": ["BMLP", "SMLP"],
         "multipliers": ["lr_multipliers"],

@@ -23,7 +23,8 @@ class ModelConfig:
     Attributes
     ----------
     name : str
-        S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], CNN-{depth}/Wi-{width}, or a registered name.
+        S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], CNN-{depth}/Wi-{width}, Linear, or a registered
+        name.
     norm : str
         Normalization before each block: layer, batch or none. A CNN's "layer" is GroupNorm.
     activation : str or None
@@ -82,6 +83,23 @@ class ModelConfig:
             raise invalid("skip", self.skip, f"False or None for {self.name!r}, which has no residual connections")
         if family == "CNN" and self.variant != "paper":
             raise invalid("variant", self.variant, f"'paper' for {self.name!r}: the authors' variant is of MLPs")
+        if family == "Linear":
+            self._refuse_what_needs_hidden_layers()
+
+    def _refuse_what_needs_hidden_layers(self) -> None:
+        """Let pass only the defaults, and norm = "none", of the options that act on hidden layers or on their width."""
+        allowed = {
+            "norm": ("layer", "none"),
+            "activation": (None,),
+            "dropout": (0,),
+            "skip": (None, False),
+            "parametrization": ("standard", "ntk"),
+            "variant": ("paper",),
+        }
+        for option, values in allowed.items():
+            if getattr(self, option) not in values:
+                expected = " or ".join(map(repr, values))
+                raise invalid(option, getattr(self, option), f"{expected} for {self.name!r}, which has no hidden layer")
 
     @property
     def parsed(self) -> ParsedName:
@@ -94,7 +112,7 @@ class ModelConfig:
         Returns
         -------
         ModelConfig
-            With `activation` and `skip` set.
+            With `skip` set, and `activation` unless the model has no hidden layer.
 
         Examples
         --------
@@ -104,7 +122,7 @@ class ModelConfig:
         """
         family = self.parsed.family
         relu = family == "S" and self.variant == "paper"
-        activation = self.activation or ("relu" if relu else "gelu")
+        activation = None if family == "Linear" else self.activation or ("relu" if relu else "gelu")
         skip = family == "B" if self.skip is None else self.skip
         return dataclasses.replace(self, activation=activation, skip=skip)
 

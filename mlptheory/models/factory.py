@@ -29,7 +29,7 @@ def build(
     Parameters
     ----------
     name : str
-        "S-6/Wi-1024", "B-12/Wi-1024", "B-6/Wi-512/E-2", "CNN-3/Wi-32", or a registered name.
+        "S-6/Wi-1024", "B-12/Wi-1024", "B-6/Wi-512/E-2", "CNN-3/Wi-32", "Linear", or a registered name.
     image_size : int or (int, int)
         Height and width.
     channels : int

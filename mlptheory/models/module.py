@@ -43,7 +43,7 @@ class ImageModel(nn.Module, ABC):
             raise invalid("model", config.name, f"a name of the family {self.family!r} for {type(self).__name__}")
         self.input_shape = tuple(input_shape)
         self.num_classes = num_classes
-        self.width_ratio = self.parsed.width / config.base_width
+        self.width_ratio = 1.0 if self.parsed.width is None else self.parsed.width / config.base_width
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw all parameters, layer by layer in the order of the forward pass, weight before bias.

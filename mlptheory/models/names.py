@@ -19,9 +19,13 @@ models.register_lazily(
 models.register_lazily(
     "CNN", "mlptheory.models.cnn:build_cnn", summary="CNN-3/Wi-32: 3 convolutions, 32 channels doubled at each stride"
 )
+models.register_lazily(
+    "Linear", "mlptheory.models.linear:build_linear", summary="Linear: softmax regression, no hidden layer"
+)
 
 BUILT_IN_FAMILIES = ("S", "B", "CNN")
-PATTERN = "S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}] or CNN-{depth}/Wi-{width}"
+BUILT_IN_FULL_NAMES = ("Linear",)
+PATTERN = "S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], CNN-{depth}/Wi-{width} or Linear"
 DEFAULT_EXPANSION = 4
 
 _STRICT = re.compile(r"([A-Za-z][A-Za-z0-9]*)-([0-9]{1,9})/Wi-([0-9]{1,9})(?:/E-([0-9]{1,9}))?")
@@ -37,7 +41,7 @@ class ParsedName:
     name : str
         The name as given.
     family : str
-        "S", "B", "CNN" or a registered one; the whole name for a model that is registered by its full name.
+        "S", "B", "CNN" or a registered one; the whole name for a model that has no other, such as "Linear".
     depth : int or None
         Number of blocks; None for a full name.
     width : int or None
@@ -59,8 +63,8 @@ def parse_name(name: str) -> ParsedName:
     Parameters
     ----------
     name : str
-        ``S-{depth}/Wi-{width}``, ``B-{depth}/Wi-{width}[/E-{expansion}]``, ``CNN-{depth}/Wi-{width}``, the same
-        with a registered family, or a registered full name.
+        ``S-{depth}/Wi-{width}``, ``B-{depth}/Wi-{width}[/E-{expansion}]``, ``CNN-{depth}/Wi-{width}``, ``Linear``, the
+        same with a registered family, or a registered full name.
 
     Returns
     -------
@@ -83,7 +87,7 @@ def parse_name(name: str) -> ParsedName:
     if name in models and name not in BUILT_IN_FAMILIES:
         return ParsedName(name=name, family=name)
     match = _STRICT.fullmatch(name)
-    if match is None or match[1] not in models:
+    if match is None or match[1] not in models or match[1] in BUILT_IN_FULL_NAMES:
         raise _malformed(name, match)
     family = match[1]
     depth, width = int(match[2]), int(match[3])
@@ -99,7 +103,7 @@ def parse_name(name: str) -> ParsedName:
 
 
 def _pattern() -> str:
-    others = [name for name in models if name not in BUILT_IN_FAMILIES]
+    others = [name for name in models if name not in (*BUILT_IN_FAMILIES, *BUILT_IN_FULL_NAMES)]
     return PATTERN + (f", or with a registered name: {', '.join(others)}" if others else "")
 
 
@@ -115,9 +119,10 @@ def _suggestions(name: str) -> list[str]:
     loose = _LOOSE.fullmatch(name)
     if loose is None:
         return nearest_names(name, [known for known in models if known not in BUILT_IN_FAMILIES])
+    known = [family for family in models if family not in BUILT_IN_FULL_NAMES]
     # A family of one letter is close to nothing in difflib's eyes, so the letters it contains decide.
-    families = [family for family in models if family.casefold() == loose[1].casefold()]
-    families = families or [family for family in models if loose[1].casefold().startswith(family.casefold())]
-    families = families or nearest_names(loose[1], models)
+    families = [family for family in known if family.casefold() == loose[1].casefold()]
+    families = families or [family for family in known if loose[1].casefold().startswith(family.casefold())]
+    families = families or nearest_names(loose[1], known)
     tail = f"-{int(loose[2])}/Wi-{int(loose[3])}" + (f"/E-{int(loose[4])}" if loose[4] else "")
     return [family + tail for family in families]

@@ -1,8 +1,10 @@
+import itertools
+
 import numpy as np
 import pytest
 
 from mlptheory.base import InputError
-from mlptheory.measures import prediction_agreement
+from mlptheory.measures import chance_accuracy, prediction_agreement
 
 
 def test_agreement_is_the_share_of_equal_predictions():
@@ -19,3 +21,16 @@ def test_agreement_is_the_share_of_equal_predictions():
 def test_lists_that_do_not_pair_up_are_refused(a, b):
     with pytest.raises(InputError, match="expected two equally long lists"):
         prediction_agreement(np.array(a), np.array(b))
+
+
+@pytest.mark.parametrize(
+    ("predictions", "labels"), [([0, 0, 2, 1, 2], [1, 1, 0, 2, 0]), ([3, 3, 3, 3], [0, 1, 3, 3]), ([1], [0])]
+)
+def test_chance_is_the_mean_accuracy_over_all_permutations(predictions, labels):
+    permuted = [np.mean(np.array(predictions) == order) for order in itertools.permutations(labels)]
+    assert chance_accuracy(predictions, np.array(labels)) == pytest.approx(np.mean(permuted), abs=1e-15)
+
+
+def test_chance_needs_as_many_predictions_as_labels():
+    with pytest.raises(InputError, match="expected two equally long lists"):
+        chance_accuracy([1, 2], [1])

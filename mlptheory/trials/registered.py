@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import nn
 
 from mlptheory.base.errors import InputError
 from mlptheory.base.registry import Registry
-from mlptheory.measures import prediction_agreement, weight_distance, weight_norm
-from mlptheory.training import Examples, Recipe, TrainingState, observers
+from mlptheory.data import Loader, teacher_probabilities
+from mlptheory.measures import excess_loss, prediction_agreement, weight_distance, weight_norm
+from mlptheory.training import DataConfig, Examples, Recipe, TrainingState, observers
+from mlptheory.training.device import autocast
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,37 @@ def measure_prediction_agreement(context: MeasureContext) -> Mapping[str, float]
     if len(context.parent_predictions) != 2:
         raise InputError(f"measure = 'prediction_agreement': expected two parents, found {len(context.parents)}")
     return {"prediction_agreement": prediction_agreement(*context.parent_predictions)}
+
+
+@measures.register("excess_loss")
+def measure_excess_loss(context: MeasureContext) -> Mapping[str, float]:
+    """By how much the model's expected loss on the test images of "teacher" exceeds the teacher's own, in nats."""
+    test, recipe = context.examples.test, context.recipe
+    if context.model is None or recipe is None:
+        raise InputError("measure = 'excess_loss': expected a trial with a recipe")
+    if recipe.data.name != "teacher":
+        raise InputError(f"measure = 'excess_loss': expected the dataset 'teacher', found {recipe.data.name!r}")
+    logits = _test_logits(context.model, context.examples, recipe.data)
+    return {"excess_loss": excess_loss(teacher_probabilities(test.images), logits)}
+
+
+@torch.no_grad()
+def _test_logits(model: nn.Module, examples: Examples, data: DataConfig) -> torch.Tensor:
+    """Return the model's logits of all test images, in the dtype of its weights whatever the precision of training."""
+    parameter = next(model.parameters())
+    loader = Loader(
+        examples.test,
+        batch_size=min(2048, len(examples.test)),
+        normalization=examples.normalization,
+        image_size=data.image_size,
+        pixel_permutation=data.pixel_permutation,
+        permute=data.permute,
+        shuffle=False,
+        device=parameter.device,
+        dtype=parameter.dtype,
+    )
+    with autocast("float32", str(parameter.device)):
+        return torch.cat([model(batch.inputs) for batch in loader.batches(epoch=0)])
 
 
 @observers.register("weights")

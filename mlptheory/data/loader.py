@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -41,6 +42,14 @@ class Batch(NamedTuple):
     partners: torch.Tensor | None
     mix: torch.Tensor | None
     examples: torch.Tensor
+
+
+class _Draws(NamedTuple):
+    """What is done at random to the examples of one batch: operators on rows and columns, MixUp's weights."""
+
+    rows: torch.Tensor | None
+    columns: torch.Tensor | None
+    weights: np.ndarray | None
 
 
 class Loader:
@@ -206,15 +215,34 @@ class Loader:
             raise invalid("start", start, f"an integer from 0 to {len(self)}, the batches of an epoch")
         return self._epoch(int(epoch), start)
 
+    def sibling(self, dataset: Dataset, seed: int) -> Loader:
+        """Return a loader of the same images under other labels and another seed, which shares their memory."""
+        other = copy.copy(self)
+        other.dataset, other.seed = dataset, seed
+        other._labels = dataset.labels.to(self.device)
+        other._operators = self._operators.reseeded(seed)
+        return other
+
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
-        order = self.order(epoch)
-        weights = self._mixup_weights(epoch, 0, np.arange(len(self.dataset))) if self._mixes == "example" else None
+        order, weights = self.order(epoch), self._weights_of_epoch(epoch)
         for index in range(start, len(self)):
-            examples = order[index * self.batch_size : (index + 1) * self.batch_size]
-            if self._mixes == "batch":
-                yield self._batch(epoch, examples, self._mixup_weights(epoch, index, examples))
-            else:
-                yield self._batch(epoch, examples, None if weights is None else weights[examples])
+            examples = self._cut(order, index)
+            yield self._batch(examples, self._draw(epoch, index, examples, weights))
+
+    def _cut(self, order: np.ndarray, index: int) -> np.ndarray:
+        """Return the examples of one batch of an epoch, or of each row of orders."""
+        return order[..., index * self.batch_size : (index + 1) * self.batch_size]
+
+    def _weights_of_epoch(self, epoch: int) -> np.ndarray | None:
+        """Draw the MixUp weights of all examples, where each has its own."""
+        return self._mixup_weights(epoch, 0, np.arange(len(self.dataset))) if self._mixes == "example" else None
+
+    def _draw(self, epoch: int, index: int, examples: np.ndarray, weights: np.ndarray | None) -> _Draws:
+        """Draw what is done to the examples of one batch; `weights` are those of the epoch."""
+        rows, columns = self._operators.draw(epoch, examples) if self._moves else (None, None)
+        if self._mixes == "batch":
+            return _Draws(rows, columns, self._mixup_weights(epoch, index, examples))
+        return _Draws(rows, columns, None if weights is None else weights[examples])
 
     def _mixup_weights(self, epoch: int, batch: int, examples: np.ndarray) -> np.ndarray:
         augmentation = self.augmentation
@@ -222,23 +250,31 @@ class Loader:
             self.seed, epoch, batch, examples, len(self.dataset), augmentation.mixup, augmentation.mixup_per
         )
 
-    def _batch(self, epoch: int, examples: np.ndarray, weights: np.ndarray | None) -> Batch:
+    def _batch(self, examples: np.ndarray, draws: _Draws) -> Batch:
         chosen = torch.from_numpy(examples).to(self.device)
         if self.shuffle:
             pixels, targets = self._images.index_select(0, chosen), self._labels.index_select(0, chosen)
         else:
             part = slice(int(examples[0]), int(examples[-1]) + 1)
             pixels, targets = self._images[part], self._labels[part]
-        inputs = pixels.to(self.dtype).view(len(examples), len(self._scale), -1).mul_(self._scale).add_(self._offset)
-        inputs = inputs.view(len(examples), *self.dataset.image_shape)
+        return self._assemble(chosen, pixels, targets, draws)
+
+    def _assemble(
+        self, chosen: torch.Tensor, pixels: torch.Tensor, targets: torch.Tensor, draws: _Draws, members: int = 1
+    ) -> Batch:
+        """Make inputs of pixels; of several members, one after another, each mixes its own."""
+        n = len(chosen)
+        inputs = pixels.to(self.dtype).view(n, len(self._scale), -1).mul_(self._scale).add_(self._offset)
+        inputs = inputs.view(n, *self.dataset.image_shape)
         if self._moves:
-            inputs = apply_operator(inputs, *self._operators.draw(epoch, examples))
+            inputs = apply_operator(inputs, draws.rows, draws.columns)
         mix = partners = None
-        if weights is not None:
+        if draws.weights is not None:
             # Losses are weighted in at least float32, whatever the inputs are stored in.
-            mix = torch.from_numpy(weights).to(torch.promote_types(self.dtype, torch.float32)).to(self.device)
-            partners = targets.roll(1)
-            inputs = torch.lerp(inputs.roll(1, dims=0), inputs, mix.to(self.dtype)[:, None, None, None])
+            mix = torch.from_numpy(draws.weights).to(torch.promote_types(self.dtype, torch.float32)).to(self.device)
+            partners = targets.view(members, -1).roll(1, dims=1).view(n)
+            others = inputs.unflatten(0, (members, -1)).roll(1, dims=1).flatten(0, 1)
+            inputs = torch.lerp(others, inputs, mix.to(self.dtype)[:, None, None, None])
         if self._permutation is not None:
-            inputs = inputs.view(len(examples), -1).index_select(1, self._permutation).view(-1, *self.input_shape)
+            inputs = inputs.view(n, -1).index_select(1, self._permutation).view(-1, *self.input_shape)
         return Batch(inputs, targets, partners, mix, chosen)

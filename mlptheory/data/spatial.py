@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 
 import numpy as np
@@ -50,6 +51,12 @@ class RandomOperators:
         cropped = augmentation.crop_scale is not None
         self._rows = _Axis(size_in[0], size_out[0], cropped, False, augmentation, **arguments)
         self._columns = _Axis(size_in[1], size_out[1], cropped, augmentation.flip, augmentation, **arguments)
+
+    def reseeded(self, seed: int) -> RandomOperators:
+        """Return the same operators under another seed, sharing their tables."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
 
     def draw(self, epoch: int, examples: np.ndarray) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Return the matrices for rows and columns of each example.

@@ -1,0 +1,91 @@
+"""Batches of several runs that share their images, made as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from mlptheory.data.loader import Batch, Loader, _Draws
+
+
+class JointLoader:
+    """The batches of several siblings, one member's examples after another's, as one batch each.
+
+    Parameters
+    ----------
+    loaders : sequence of Loader
+        `Loader.sibling` makes them: they share all but seed and labels, and shuffle.
+
+    Examples
+    --------
+    >>> from mlptheory.data import Loader, load
+    >>> first = Loader(load("digits", "train"), batch_size=500)
+    >>> joint = JointLoader([first, first.sibling(first.dataset, seed=1)])
+    >>> [len(batch.targets) for batch in joint.batches(epoch=0)]
+    [1000, 1000, 394]
+    """
+
+    def __init__(self, loaders: Sequence[Loader]) -> None:
+        self.loaders = tuple(loaders)
+        self._labels = torch.stack([loader._labels for loader in self.loaders]).view(-1)
+        n = len(self.loaders[0].dataset)
+        self._offsets = n * torch.arange(len(self.loaders), device=self._labels.device)[:, None]
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return len(self.loaders[0])
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of one input."""
+        return self.loaders[0].input_shape
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the joint batches of an epoch, from batch `start` on.
+
+        Parameters
+        ----------
+        epoch, start : int
+            As for `Loader.batches`.
+
+        Yields
+        ------
+        Batch
+            Of M·B examples, B of each of the M members.
+        """
+        first = self.loaders[0]
+        orders = np.stack([loader.order(epoch) for loader in self.loaders])
+        weights = [loader._weights_of_epoch(epoch) for loader in self.loaders]
+        for index in range(start, len(self)):
+            examples = first._cut(orders, index)
+            draws = [
+                loader._draw(epoch, index, *own) for loader, *own in zip(self.loaders, examples, weights, strict=True)
+            ]
+            chosen = torch.from_numpy(examples).to(first.device)
+            own_labels = (chosen + self._offsets).reshape(-1)
+            chosen = chosen.reshape(-1)
+            yield first._assemble(
+                chosen,
+                first._images.index_select(0, chosen),
+                self._labels.index_select(0, own_labels),
+                _joined(draws, examples.shape[1]),
+                members=len(self.loaders),
+            )
+
+
+def _joined(draws: Sequence[_Draws], size: int) -> _Draws:
+    """Put the draws of several members, of `size` examples each, one after another."""
+    rows, columns, weights = zip(*draws, strict=True)
+    return _Draws(
+        _joined_matrices(rows, size),
+        _joined_matrices(columns, size),
+        None if weights[0] is None else np.concatenate(weights),
+    )
+
+
+def _joined_matrices(matrices: Sequence[torch.Tensor | None], size: int) -> torch.Tensor | None:
+    if matrices[0] is None:
+        return None
+    return torch.cat([one.expand(size, -1, -1) for one in matrices])

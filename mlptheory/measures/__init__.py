@@ -9,5 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "weights": ["weight_distance", "weight_norm"],
         "agreement": ["chance_accuracy", "prediction_agreement"],
         "excess": ["excess_loss"],
+        "curvature": ["HessianEigenvalues", "hessian_top_eigenvalues"],
+        "noise": ["GradientNoise", "gradient_noise_scale", "two_batch_noise"],
     },
 )

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from mlptheory.base.configuration import to_plain
 from mlptheory.base.errors import InputError, invalid
-from mlptheory.base.files import canonical_json, sha256
-from mlptheory.data import Batch, Dataset, Loader
-from mlptheory.models import count_macs, lr_multipliers, model_from_config, set_dropout_key
-from mlptheory.training.budget import budget_steps
+from mlptheory.data import Batch
+from mlptheory.models import lr_multipliers, set_dropout_key
 from mlptheory.training.checkpoint import load_checkpoint, save_checkpoint
 from mlptheory.training.device import autocast, default_device, resolve_precision, weight_dtype
-from mlptheory.training.evaluation import Evaluation, evaluate
-from mlptheory.training.examples import Examples, prepare_examples
-from mlptheory.training.observation import HistoryRow, Observer, TrainingState
+from mlptheory.training.evaluation import Evaluation
+from mlptheory.training.examples import prepare_examples
+from mlptheory.training.losses import hits, smoothed_cross_entropy
+from mlptheory.training.observation import HistoryRow, Observer
 from mlptheory.training.observation import observers as registered_observers
 from mlptheory.training.optimizers import build_optimizer, lr_factor, set_lr
 from mlptheory.training.recipe import Recipe
+from mlptheory.training.setting import Setting
+
+if TYPE_CHECKING:
+    from mlptheory.training.ensemble import Ensemble
 
 
 @dataclass(frozen=True)
@@ -59,73 +60,28 @@ class Trained:
     earlier_s: float = 0.0
 
 
-def smoothed_cross_entropy(
-    logits: torch.Tensor, batch: Batch, label_smoothing: float, rows: slice = slice(None)
-) -> torch.Tensor:
-    """Return the training loss of each example, shape (B,), in nats.
-
-    Cross-entropy against (1 - α) onehot(y) + α/C; under MixUp λ · CE(y) + (1 - λ) · CE(y of the partner),
-    each smoothed.
-    """
-    loss = F.cross_entropy(logits, batch.targets[rows], label_smoothing=label_smoothing, reduction="none")
-    if batch.mix is None or batch.partners is None:
-        return loss
-    partner = F.cross_entropy(logits, batch.partners[rows], label_smoothing=label_smoothing, reduction="none")
-    mix = batch.mix[rows]
-    return mix * loss + (1 - mix) * partner
-
-
-def _hits(logits: torch.Tensor, batch: Batch, rows: slice) -> torch.Tensor:
-    """Count correct examples, under MixUp each label weighing its share."""
-    best = logits.argmax(dim=1)
-    hits = (best == batch.targets[rows]).to(logits.dtype)
-    if batch.mix is None or batch.partners is None:
-        return hits.sum()
-    mix = batch.mix[rows]
-    return (mix * hits + (1 - mix) * (best == batch.partners[rows]).to(logits.dtype)).sum()
-
-
 @dataclass
-class Run:
+class Run(Setting):
     """A recipe in training: the moving parts, and where they stand.
 
     Sums over the epoch and the first step without a finite loss stay on the device; they are read once an epoch,
     so no step waits for the device.
     """
 
-    recipe: Recipe
-    examples: Examples
-    device: str
-    precision: str
-    start_weights: Mapping[str, torch.Tensor] | None = None
     epoch: int = 0
     batch: int = 0
     step: int = 0
     history: list[HistoryRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        recipe, train = self.recipe, self.examples.train
+        recipe = self.recipe
         self.began, self.earlier_s = time.perf_counter(), 0.0
         self.model = self.initial_model()
         self.optimizer = build_optimizer(
             self.model, recipe.optimizer, lr_multipliers(self.model, recipe.optimizer.name)
         )
-        self.loader = Loader(
-            train,
-            batch_size=recipe.budget.batch_size,
-            seed=recipe.seed,
-            augmentation=recipe.augmentation,
-            normalization=self.examples.normalization,
-            image_size=recipe.data.image_size,
-            pixel_permutation=recipe.data.pixel_permutation,
-            permute=recipe.data.permute,
-            drop_last=recipe.budget.drop_last,
-            device=self.device,
-            dtype=weight_dtype(self.precision),
-        )
-        of_compute = recipe.budget.unit == "compute"
-        macs = count_macs(self.model, self.loader.input_shape) if of_compute else None
-        self.total_steps = budget_steps(recipe.budget, len(train), macs)
+        self.loader = self.training_loader()
+        self.total_steps = self.count_steps(self.model, self.loader.input_shape)
         self._refuse_batch_normalization_of_parts()
         self.loss_sum, self.hits, self.count = self._zero(), self._zero(), 0
         self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
@@ -145,25 +101,6 @@ class Run:
                 budget.batch_size,
                 f"batches of at least 2 of the {n} examples under batch normalization (or drop_last)",
             )
-
-    def initial_model(self) -> nn.Module:
-        """Build the model with the weights it has before the first step."""
-        channels = self.examples.train.images.shape[1]
-        model = model_from_config(
-            self.recipe.model,
-            image_size=self.examples.image_size,
-            channels=channels,
-            num_classes=self.examples.train.num_classes,
-            seed=self.recipe.seed,
-        )
-        model = model.to(self.device, weight_dtype(self.precision))
-        if self.start_weights is not None:
-            try:
-                model.load_state_dict(self.start_weights)
-            except RuntimeError as error:
-                reason = " ".join(str(error).split())
-                raise InputError(f"start_weights: expected those of {self.recipe.model.name!r}: {reason}") from error
-        return model
 
     @property
     def is_finished(self) -> bool:
@@ -186,7 +123,7 @@ class Run:
             loss = smoothed_cross_entropy(logits, batch, recipe.label_smoothing, rows).sum() / size
             loss.backward()
             self.loss_sum += loss.detach() * size
-            self.hits += _hits(logits.detach(), batch, rows)
+            self.hits += hits(logits.detach(), batch, rows).sum()
             bad = ~torch.isfinite(loss.detach()) & (self.first_bad_step < 0)
             self.first_bad_step.masked_fill_(bad, self.step)
         if recipe.optimizer.clip_norm is not None:
@@ -195,6 +132,11 @@ class Run:
         self.optimizer.step()
         self.step += 1
         self.count += size
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether training stops here, whatever is left of the budget."""
+        return self.diverged() is not None
 
     def diverged(self) -> dict[str, int] | None:
         """Read the first step without a finite loss, if there was one."""
@@ -213,42 +155,14 @@ class Run:
 
     def evaluate(self, split: str) -> Evaluation:
         """Evaluate the model as it stands on "test" or "validation"."""
-        return evaluate(
-            self.model,
-            self.dataset(split),
-            normalization=self.examples.normalization,
-            image_size=self.recipe.data.image_size,
-            pixel_permutation=self.recipe.data.pixel_permutation,
-            permute=self.recipe.data.permute,
-            precision=self.precision,
-        )
-
-    def dataset(self, split: str) -> Dataset:
-        """Return the test or the validation set."""
-        found = {"test": self.examples.test, "validation": self.examples.validation}.get(split)
-        if found is None:
-            raise invalid("split", split, "'test', or 'validation' where data.validation carves one out")
-        return found
+        return self.evaluate_model(self.model, split)
 
     def observe(self, specifications: Sequence[Observer], is_last: bool) -> None:
         """Let the observers that are due look, and write down what they return."""
         due = [observer for observer in specifications if observer.is_due(self.epoch, is_last)]
-        if not due:
-            return
-        state = TrainingState(
-            model=self.model,
-            step=self.step,
-            epoch=self.epoch,
-            optimizer_state=self.optimizer.state_dict(),
-            evaluate=self.evaluate,
-            initial_parameters=lambda: dict(self.initial_model().named_parameters()),
-            recipe=replace(self.recipe, precision=self.precision),
-            examples=self.examples,
-            history=tuple(self.history),
-        )
-        for observer in due:
-            seen = registered_observers[observer.name](state, **dict(observer.parameters))
-            self.history.extend((self.step, self.epoch, quantity, float(value)) for quantity, value in seen.items())
+        if due:
+            optimizer_state = self.optimizer.state_dict()
+            self.history += self.look(due, self.model, optimizer_state, self.step, self.epoch, self.history)
 
     def state(self) -> dict[str, Any]:
         """Return everything that decides how the run goes on."""
@@ -325,24 +239,15 @@ def train(
     precision = resolve_precision(recipe.precision, device)
     if (recipe.start == "parent") != (start_weights is not None):
         raise InputError(f"start = {recipe.start!r}: expected start_weights with 'parent' and only with it")
-    for observer in observers:
-        registered_observers[observer.name]  # an unknown name is refused now, not after the last epoch
+    require_registered(observers)
     examples = prepare_examples(recipe.data, recipe.seed, data_root)
     run = Run(recipe, examples, device, precision, start_weights)
-    path = None if checkpoint is None else Path(checkpoint)
     # A caller's autocast must reach neither the batches nor the backward pass.
     with autocast("float32", device):
-        identity = "" if path is None else _identity(run, observers)
-        resumed = None if path is None else load_checkpoint(path, identity, device)
-        if resumed is None:
-            run.observe(observers, is_last=False)
-        else:
-            run.restore(resumed)
-        _take_all_steps(run, observers, path, identity, checkpoint_every_s, on_step)
+        run_to_end(run, observers, checkpoint, checkpoint_every_s, on_step)
         run.model.eval()
         diverged = run.diverged()
-        splits = ["test"] + (["validation"] if examples.validation is not None else [])
-        evaluations = {} if diverged else {split: run.evaluate(split) for split in splits}
+        evaluations = {} if diverged else {split: run.evaluate(split) for split in run.splits}
     return Trained(
         recipe=recipe,
         model=run.model,
@@ -354,25 +259,27 @@ def train(
     )
 
 
-def _identity(run: Run, specifications: Sequence[Observer]) -> str:
-    """Digest all that decides a run: a checkpoint of anything else is not resumed."""
-    start = {} if run.start_weights is None else run.start_weights
-    parts = [run.recipe.to_plain(), run.precision, to_plain(list(specifications))]
-    parts += [part.digest for part in (run.examples.train, run.examples.test)]
-    for name, tensor in start.items():
-        content = tensor.detach().cpu().reshape(-1).view(torch.uint8)
-        parts.append([name, sha256(content.numpy().tobytes())])
-    return sha256(canonical_json(parts))
+def require_registered(specifications: Sequence[Observer]) -> None:
+    """Refuse an observer's unknown name now, not after the last epoch."""
+    for observer in specifications:
+        registered_observers[observer.name]
 
 
-def _take_all_steps(
-    run: Run,
+def run_to_end(
+    run: Run | Ensemble,
     specifications: Sequence[Observer],
-    path: Path | None,
-    identity: str,
+    checkpoint: str | Path | None,
     checkpoint_every_s: float,
     on_step: Callable[[int, int], None] | None,
 ) -> None:
+    """Take all steps, from the checkpoint on where there is one, and let the observers look."""
+    path = None if checkpoint is None else Path(checkpoint)
+    identity = "" if path is None else run.identity(specifications)
+    resumed = None if path is None else load_checkpoint(path, identity, run.device)
+    if resumed is None:
+        run.observe(specifications, is_last=False)
+    else:
+        run.restore(resumed)
     last_saved = time.monotonic()
     while not run.is_finished:
         for batch in run.loader.batches(run.epoch, start=run.batch):
@@ -386,6 +293,6 @@ def _take_all_steps(
                 save_checkpoint(path, identity, run.state())
                 last_saved = time.monotonic()
         run.close_epoch()
-        if run.diverged() is not None:
+        if run.has_ended:
             return
         run.observe(specifications, is_last=run.is_finished)

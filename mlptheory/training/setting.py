@@ -1,0 +1,137 @@
+"""What stays as it is while a recipe's model trains: the recipe, its data, the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from mlptheory.base.configuration import to_plain
+from mlptheory.base.errors import InputError, invalid
+from mlptheory.base.files import canonical_json, sha256
+from mlptheory.data import Dataset, Loader
+from mlptheory.models import count_macs, model_from_config
+from mlptheory.training.budget import budget_steps
+from mlptheory.training.device import weight_dtype
+from mlptheory.training.evaluation import Evaluation, evaluate
+from mlptheory.training.examples import Examples
+from mlptheory.training.observation import HistoryRow, Observer, TrainingState
+from mlptheory.training.observation import observers as registered_observers
+from mlptheory.training.recipe import Recipe
+
+
+@dataclass
+class Setting:
+    """A recipe with its data, on a device, in the precision that it came to there."""
+
+    recipe: Recipe
+    examples: Examples
+    device: str
+    precision: str
+    start_weights: Mapping[str, torch.Tensor] | None = None
+
+    def initial_model(self) -> nn.Module:
+        """Build the model with the weights it has before the first step."""
+        channels = self.examples.train.images.shape[1]
+        model = model_from_config(
+            self.recipe.model,
+            image_size=self.examples.image_size,
+            channels=channels,
+            num_classes=self.examples.train.num_classes,
+            seed=self.recipe.seed,
+        )
+        model = model.to(self.device, weight_dtype(self.precision))
+        if self.start_weights is not None:
+            try:
+                model.load_state_dict(self.start_weights)
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())
+                raise InputError(f"start_weights: expected those of {self.recipe.model.name!r}: {reason}") from error
+        return model
+
+    def training_loader(self) -> Loader:
+        """Return the loader of the training batches."""
+        recipe = self.recipe
+        return Loader(
+            self.examples.train,
+            batch_size=recipe.budget.batch_size,
+            seed=recipe.seed,
+            augmentation=recipe.augmentation,
+            normalization=self.examples.normalization,
+            image_size=recipe.data.image_size,
+            pixel_permutation=recipe.data.pixel_permutation,
+            permute=recipe.data.permute,
+            drop_last=recipe.budget.drop_last,
+            device=self.device,
+            dtype=weight_dtype(self.precision),
+        )
+
+    def count_steps(self, model: nn.Module, input_shape: tuple[int, int, int]) -> int:
+        """Return the optimizer steps that the budget pays for."""
+        of_compute = self.recipe.budget.unit == "compute"
+        macs = count_macs(model, input_shape) if of_compute else None
+        return budget_steps(self.recipe.budget, len(self.examples.train), macs)
+
+    def dataset(self, split: str) -> Dataset:
+        """Return the test or the validation set."""
+        found = {"test": self.examples.test, "validation": self.examples.validation}.get(split)
+        if found is None:
+            raise invalid("split", split, "'test', or 'validation' where data.validation carves one out")
+        return found
+
+    @property
+    def splits(self) -> list[str]:
+        """The sets that a trained model is evaluated on."""
+        return ["test"] + (["validation"] if self.examples.validation is not None else [])
+
+    def evaluate_model(self, model: nn.Module, split: str) -> Evaluation:
+        """Evaluate a model on "test" or "validation"."""
+        return evaluate(
+            model,
+            self.dataset(split),
+            normalization=self.examples.normalization,
+            image_size=self.recipe.data.image_size,
+            pixel_permutation=self.recipe.data.pixel_permutation,
+            permute=self.recipe.data.permute,
+            precision=self.precision,
+        )
+
+    def look(
+        self,
+        due: Sequence[Observer],
+        model: nn.Module,
+        optimizer_state: Mapping[str, Any],
+        step: int,
+        epoch: int,
+        history: Sequence[HistoryRow],
+    ) -> list[HistoryRow]:
+        """Let observers look at a model in training; return what they saw."""
+        state = TrainingState(
+            model=model,
+            step=step,
+            epoch=epoch,
+            optimizer_state=optimizer_state,
+            evaluate=lambda split: self.evaluate_model(model, split),
+            initial_parameters=lambda: dict(self.initial_model().named_parameters()),
+            recipe=replace(self.recipe, precision=self.precision),
+            examples=self.examples,
+            history=tuple(history),
+        )
+        rows = []
+        for observer in due:
+            seen = registered_observers[observer.name](state, **dict(observer.parameters))
+            rows.extend((step, epoch, quantity, float(value)) for quantity, value in seen.items())
+        return rows
+
+    def identity(self, specifications: Sequence[Observer]) -> str:
+        """Digest all that decides a run: a checkpoint of anything else is not resumed."""
+        start = {} if self.start_weights is None else self.start_weights
+        parts = [self.recipe.to_plain(), self.precision, to_plain(list(specifications))]
+        parts += [part.digest for part in (self.examples.train, self.examples.test)]
+        for name, tensor in start.items():
+            content = tensor.detach().cpu().reshape(-1).view(torch.uint8)
+            parts.append([name, sha256(content.numpy().tobytes())])
+        return sha256(canonical_json(parts))

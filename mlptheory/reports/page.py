@@ -140,7 +140,7 @@ def _card(verdict: Mapping[str, Any], claims: Any) -> dict[str, Any]:
         "mark": MARKS.get(verdict["verdict"], ""),
         "effect": effect if is_number(verdict.get("effect")) else None,
         "interval": interval if has_interval else None,
-        "level": f"{100 * (verdict.get('level') or 0.95):g} %",
+        "level": f"{100 * (verdict.get('level') or 0.95):.4g} %",
         "plot": interval_svg(verdict),
         "unit": verdict.get("unit", ""),
         "margin": f"{verdict['margin']:g}" if is_number(verdict.get("margin")) else None,

@@ -137,7 +137,7 @@ def _effect(verdict: Mapping[str, Any]) -> str:
         return f"{effect_text(verdict['effect'], None, None)[0]} {unit}, no interval{delta}"
     effect, interval = effect_text(verdict["effect"], verdict["low"], verdict["high"])
     level = verdict.get("level") or 0.95
-    return f"{effect}, {100 * level:g} % interval {interval} {unit}{delta}"
+    return f"{effect}, {100 * level:.4g} % interval {interval} {unit}{delta}"
 
 
 def _plain(text: object) -> str:

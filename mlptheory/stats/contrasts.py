@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike
 
 from mlptheory.base import InputError, unknown_name
 from mlptheory.stats import _checks
-from mlptheory.stats.intervals import Interval, spread_or_zero, standard_deviation, t_interval
+from mlptheory.stats.estimates import Estimate
+from mlptheory.stats.intervals import Interval
+from mlptheory.stats.means import spread_or_zero, standard_deviation
 
 _MODELS = ("per_block", "pooled")
 
@@ -52,17 +54,14 @@ def linear_trend_coefficients(x: ArrayLike) -> np.ndarray:
     return unit / (unit @ unit)
 
 
-def contrast_interval(
-    values: ArrayLike,
-    coefficients: ArrayLike,
-    level: float = 0.95,
-    model: Literal["per_block", "pooled"] = "per_block",
-) -> Interval:
-    r"""Return the t interval of :math:`\sum_j c_j \mu_j`, where :math:`\mu_j` is arm j's mean over blocks.
+def contrast_estimate(
+    values: ArrayLike, coefficients: ArrayLike, model: Literal["per_block", "pooled"] = "per_block"
+) -> Estimate:
+    r"""Return :math:`\sum_j c_j \mu_j`, where :math:`\mu_j` is arm j's mean over blocks, with its standard error.
 
-    *per_block*: each block b gives its own contrast :math:`d_b = \sum_j c_j y_{bj}`; the interval is
-    :math:`\bar d \pm t_{B-1}\, s_d / \sqrt B`. Exact for Gaussian runs whatever the variances of the arms and the
-    covariances between them, so it is the default.
+    *per_block*: each block b gives its own contrast :math:`d_b = \sum_j c_j y_{bj}`; the estimate is :math:`\bar d`,
+    its standard error :math:`s_d / \sqrt B` on B − 1 degrees of freedom. Exact for Gaussian runs whatever the variances
+    of the arms and the covariances between them, so it is the default.
 
     *pooled*: the additive model :math:`y_{bj} = \mu_j + \beta_b + \varepsilon_{bj}` with one variance, fitted by
     least squares; the error has (B − 1)(A − 1) degrees of freedom if no cell is missing, and cells that are missing
@@ -75,14 +74,12 @@ def contrast_interval(
         One run per cell. NaN marks a missing cell, for the pooled model only.
     coefficients : array_like of shape (arms,)
         Sum to zero, so that what a block adds to all its arms cancels.
-    level : float
-        Coverage, in (0, 1).
     model : {"per_block", "pooled"}
         How the error is estimated.
 
     Returns
     -------
-    Interval
+    Estimate
         In the unit of `values` times that of `coefficients`.
 
     Raises
@@ -94,10 +91,10 @@ def contrast_interval(
     Examples
     --------
     >>> values = [[1.0, 2.0, 4.0], [2.0, 3.0, 4.0], [0.0, 2.0, 3.0]]
-    >>> interval = contrast_interval(values, [-1, 0, 1])
-    >>> round(interval.estimate, 4), interval.df
+    >>> estimate = contrast_estimate(values, [-1, 0, 1])
+    >>> round(estimate.estimate, 4), estimate.df
     (2.6667, 2.0)
-    >>> contrast_interval(values, [-1, 0, 1], model="pooled").df
+    >>> contrast_estimate(values, [-1, 0, 1], model="pooled").df
     4.0
     """
     if model not in _MODELS:
@@ -110,10 +107,44 @@ def contrast_interval(
         raise InputError(f"coefficients = {c.tolist()}: expected at least two that are not zero")
     if abs(c.sum()) > 1e-9 * np.abs(c).sum():
         raise InputError(f"coefficients = {c.tolist()}: expected a sum of 0, so that blocks cancel, not {c.sum():g}")
-    return _per_block(y, c, level) if model == "per_block" else _pooled(y, c, level)
+    return _per_block(y, c) if model == "per_block" else _pooled(y, c)
 
 
-def _per_block(y: np.ndarray, c: np.ndarray, level: float) -> Interval:
+def contrast_interval(
+    values: ArrayLike,
+    coefficients: ArrayLike,
+    level: float = 0.95,
+    model: Literal["per_block", "pooled"] = "per_block",
+) -> Interval:
+    """Return the t interval of a contrast of arms, that of :func:`contrast_estimate`.
+
+    Parameters
+    ----------
+    values, coefficients, model
+        As for :func:`contrast_estimate`.
+    level : float
+        Coverage, in (0, 1).
+
+    Returns
+    -------
+    Interval
+        In the unit of `values` times that of `coefficients`.
+
+    Raises
+    ------
+    InputError
+        As for :func:`contrast_estimate`, or if the level is not inside (0, 1).
+
+    Examples
+    --------
+    >>> interval = contrast_interval([[1.0, 2.0, 4.0], [2.0, 3.0, 4.0], [0.0, 2.0, 3.0]], [-1, 0, 1])
+    >>> round(interval.low, 2), round(interval.high, 2)
+    (1.23, 4.1)
+    """
+    return contrast_estimate(values, coefficients, model).interval(level)
+
+
+def _per_block(y: np.ndarray, c: np.ndarray) -> Estimate:
     needed = c != 0
     absent = np.argwhere(np.isnan(y) & needed)
     if len(absent):
@@ -124,10 +155,10 @@ def _per_block(y: np.ndarray, c: np.ndarray, level: float) -> Interval:
     terms = y[:, needed] * c[needed]
     per_block = terms.sum(axis=1)
     spread = standard_deviation(per_block, scale=float(np.abs(terms).max()))
-    return t_interval(per_block.mean(), spread / math.sqrt(len(y)), df=len(y) - 1, level=level)
+    return Estimate(estimate=float(per_block.mean()), standard_error=spread / math.sqrt(len(y)), df=float(len(y) - 1))
 
 
-def _pooled(y: np.ndarray, c: np.ndarray, level: float) -> Interval:
+def _pooled(y: np.ndarray, c: np.ndarray) -> Estimate:
     blocks, arms = y.shape
     block, arm = np.nonzero(~np.isnan(y))
     observed = y[block, arm]
@@ -148,4 +179,6 @@ def _pooled(y: np.ndarray, c: np.ndarray, level: float) -> Interval:
         raise InputError(f"values: {len(observed)} of {y.size} cells are there, which leaves no run to see the spread")
     residual = observed - design @ (inverse @ observed)
     spread = spread_or_zero(math.sqrt(residual @ residual / df), scale=blocks * arms * float(np.abs(observed).max()))
-    return t_interval(weights @ observed, spread * math.sqrt(weights @ weights), df=df, level=level)
+    return Estimate(
+        estimate=float(weights @ observed), standard_error=spread * math.sqrt(weights @ weights), df=float(df)
+    )

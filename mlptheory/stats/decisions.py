@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 from mlptheory.base import InputError
 from mlptheory.stats import _checks
 from mlptheory.stats.claims import Claim
+from mlptheory.stats.estimates import AnyEstimate, Estimate, SmallestEstimate
 from mlptheory.stats.intervals import Interval
 from mlptheory.stats.power import FEWEST_RUNS, Alternative, fewest_runs
-from mlptheory.stats.significance import p_value
+from mlptheory.stats.significance import decision_p
 from mlptheory.stats.verdicts import Verdict
 
+_EXPECTED = {"interval": "Interval", "estimate": "Estimate"}
 _POWER = 0.9
 _MANY_RUNS = 10_000
 
@@ -39,7 +42,8 @@ def decide(
     claim : Claim
         What was claimed, with its direction and margin δ.
     interval : Interval or None
-        Of the claim's estimand, in the claim's unit; None if there were too few runs to have one.
+        Of the claim's estimand, in the claim's unit, and of one t-based estimate; None if there were too few runs to
+        have one. :func:`decide_together` takes the smallest of several.
     n : int
         Independent runs (blocks) behind the interval.
     forced_reason : str, optional
@@ -49,7 +53,7 @@ def decide(
     Returns
     -------
     Verdict
-        Its p is two-sided against an effect of 0, whatever the margin. An inconclusive one names, where the spread
+        Its p is that of the decision, two-sided against the margin. An inconclusive one names, where the spread
         allows it, the runs that 90 % power needs: to tell effects of 0 and of 2δ from δ (for an equivalence, an
         effect of 0 from ±δ), or, where the study already has those, to tell the observed effect from the margin.
 
@@ -72,11 +76,35 @@ def decide(
     >>> decide(claim, mean_interval([0.1, 2.0, 1.8, 0.6]), n=4).verdict
     'inconclusive'
     """
-    n = _checks.count("n", n, at_least=0)
-    if interval is None and n >= FEWEST_RUNS and forced_reason is None:
-        raise InputError(f"interval = None: expected an Interval, as there are n = {n} runs")
-    verdict, reason = _judge(claim, interval, n, forced_reason)
-    p = None if interval is None else p_value(interval)
+    estimate = None
+    if interval is not None:
+        estimate = Estimate(estimate=interval.estimate, standard_error=interval.standard_error, df=interval.df)
+    require_estimate("interval", interval, n, forced_reason)
+    p = decision_p(estimate, claim.direction, claim.margin) if testable(estimate, n, forced_reason) else None
+    return verdict_of(claim, estimate, interval, n, forced_reason, p)
+
+
+def require_estimate(argument: str, given: object, n: int, forced_reason: str | None) -> None:
+    """Refuse runs that came without their estimate."""
+    if given is None and _checks.count("n", n, at_least=0) >= FEWEST_RUNS and forced_reason is None:
+        raise InputError(f"{argument} = None: expected an {_EXPECTED[argument]}, as there are n = {n} runs")
+
+
+def testable(estimate: AnyEstimate | None, n: int, forced_reason: str | None) -> TypeGuard[AnyEstimate]:
+    """Return whether an interval may decide the claim."""
+    return forced_reason is None and estimate is not None and n >= FEWEST_RUNS and estimate.standard_error > 0
+
+
+def verdict_of(
+    claim: Claim,
+    estimate: AnyEstimate | None,
+    interval: Interval | None,
+    n: int,
+    forced_reason: str | None,
+    p: float | None,
+) -> Verdict:
+    """Return the verdict by an interval, whose level and whose p-value others chose."""
+    verdict, reason = _judge(claim, estimate, interval, n, forced_reason)
     return Verdict(
         id=claim.id,
         claim=claim.statement,
@@ -88,7 +116,7 @@ def decide(
         high=None if interval is None else interval.high,
         level=None if interval is None else interval.level,
         n=n,
-        p=None if p is None or math.isnan(p) else p,
+        p=p,
         verdict=verdict,
         reason=reason,
         unit=claim.unit,
@@ -96,20 +124,24 @@ def decide(
     )
 
 
-def _judge(claim: Claim, interval: Interval | None, n: int, forced_reason: str | None) -> tuple[str, str]:
+def _judge(
+    claim: Claim, estimate: AnyEstimate | None, interval: Interval | None, n: int, forced_reason: str | None
+) -> tuple[str, str]:
     if forced_reason is not None:
         return "inconclusive", forced_reason
-    if interval is None or n < FEWEST_RUNS:
+    if estimate is None or interval is None or n < FEWEST_RUNS:
         runs = "run" if n == 1 else "runs"
         return "inconclusive", f"Only {n} independent {runs}: a verdict needs at least {FEWEST_RUNS}."
-    if interval.standard_error == 0:
-        return "inconclusive", (
-            f"All {n} runs give {_number(interval.estimate)} {claim.unit} to the last digit, so their spread, and with"
-            " it the interval, cannot be estimated."
-        )
+    for component in estimate.components:
+        if component.standard_error == 0:
+            return "inconclusive", (
+                f"All {n} runs give {_number(component.estimate)} {claim.unit} to the last digit, so their spread, and"
+                " with it the interval, cannot be estimated."
+            )
     where = _where(claim, interval)
     if where is None:
-        return "inconclusive", _inconclusive(claim, interval, n)
+        several = isinstance(estimate, SmallestEstimate)
+        return "inconclusive", f"{_straddles(claim, interval, n)}." if several else _inconclusive(claim, interval, n)
     verdict, relation = where
     return verdict, f"{_shown(claim, interval)} lies wholly {relation} (n = {n})."
 
@@ -132,9 +164,13 @@ def _where(claim: Claim, interval: Interval) -> tuple[str, str] | None:
     return ("supported" if above == (claim.direction == "greater") else "contradicted"), relation
 
 
-def _inconclusive(claim: Claim, interval: Interval, n: int) -> str:
+def _straddles(claim: Claim, interval: Interval, n: int) -> str:
     bounds = f"±{_quantity(claim.margin, claim.unit)}" if claim.direction == "equivalent" else _edge(claim)
-    straddles = f"{_shown(claim, interval)} reaches across {bounds} (n = {n})"
+    return f"{_shown(claim, interval)} reaches across {bounds} (n = {n})"
+
+
+def _inconclusive(claim: Claim, interval: Interval, n: int) -> str:
+    straddles = _straddles(claim, interval, n)
     spread = interval.standard_error * math.sqrt(n)
     at = f"at the observed spread of {_quantity(spread, claim.unit)} per run"
     df_per_run = interval.df / (n - 1)

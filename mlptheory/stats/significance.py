@@ -1,21 +1,24 @@
-"""P-values that belong to an interval: of a null value, and of equivalence."""
+"""P-values that belong to an interval: of a null value, of equivalence, and of a decision about a margin."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from scipy.special import stdtr
 
 from mlptheory.base import unknown_name
 from mlptheory.stats import _checks
-from mlptheory.stats.intervals import Interval
+
+if TYPE_CHECKING:
+    from mlptheory.stats.estimates import AnyEstimate, Estimate
+    from mlptheory.stats.intervals import Interval
 
 _ALTERNATIVES = ("two-sided", "greater", "less")
 
 
 def p_value(
-    interval: Interval, null: float = 0.0, alternative: Literal["two-sided", "greater", "less"] = "two-sided"
+    interval: Interval | Estimate, null: float = 0.0, alternative: Literal["two-sided", "greater", "less"] = "two-sided"
 ) -> float:
     r"""Return the p-value of the t test that the interval belongs to.
 
@@ -25,8 +28,8 @@ def p_value(
 
     Parameters
     ----------
-    interval : Interval
-        Its estimate, standard error and degrees of freedom are used; its level is not.
+    interval : Interval or Estimate
+        Of one t-based estimate. Its estimate, standard error and degrees of freedom are used; a level is not.
     null : float
         In the unit of the estimate.
     alternative : {"two-sided", "greater", "less"}
@@ -92,3 +95,41 @@ def tost(interval: Interval, margin: float) -> float:
     if interval.standard_error == 0:
         return math.nan
     return max(p_value(interval, -margin, "greater"), p_value(interval, margin, "less"))
+
+
+def decision_p(estimate: AnyEstimate, direction: str, margin: float) -> float:
+    r"""Return the smallest 1 − level at which the interval of an estimate decides a claim, either way.
+
+    With :math:`p_>(e)` and :math:`p_<(e)` the one-sided p-values of lying above and below an edge e: twice the smaller
+    of :math:`p_>(\delta)` and :math:`p_<(\delta)` for "greater", the same at −δ for "less", and for "equivalent"
+    twice the smallest of :math:`\max(p_>(-\delta), p_<(\delta))` (TOST), :math:`p_>(\delta)` and
+    :math:`p_<(-\delta)`; at most 1.
+    It lies below 1 − level exactly where :func:`mlptheory.stats.decide` finds the claim supported or contradicted at
+    that level. Where the estimand is the margin itself, it is below α in at most a share α of studies.
+
+    Parameters
+    ----------
+    estimate : Estimate or SmallestEstimate
+    direction : {"greater", "less", "equivalent"}
+        As in :class:`Claim`.
+    margin : float
+        δ, in the unit of the estimate.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN without spread.
+
+    Examples
+    --------
+    >>> from mlptheory.stats import mean_estimate
+    >>> round(decision_p(mean_estimate([1.5, 2.0, 1.8, 1.6]), "greater", 0.5), 4)
+    0.0016
+    """
+    if direction == "equivalent":
+        inside = max(estimate.p_above(-margin), estimate.p_below(margin))
+        sides = (inside, estimate.p_above(margin), estimate.p_below(-margin))
+    else:
+        edge = margin if direction == "greater" else -margin
+        sides = (estimate.p_above(edge), estimate.p_below(edge))
+    return math.nan if any(math.isnan(p) for p in sides) else min(1.0, 2 * min(sides))

@@ -29,12 +29,13 @@ class Verdict:
     effect, low, high : float or None
         Estimate and ends of the interval, in `unit`; None if there were too few runs for an interval.
     level : float or None
-        Coverage the interval is made for.
+        Coverage the shown interval is made for; of several claims decided together, each has its own.
     n : int
         Independent runs (blocks) behind the effect.
     p : float or None
-        Two-sided p-value of the t test against an effect of 0, not adjusted for other claims; it does not know the
-        margin, the interval decides. None if the runs show no spread.
+        Of the decision: the smallest 1 − level at which the claim would still be decided, one way or the other. It is
+        two-sided against the margin (not against 0) and, where several claims were decided together, adjusted by Holm's
+        method. None if nothing was tested: a forced verdict, fewer than 3 runs, or runs that show no spread.
     verdict : {"supported", "contradicted", "inconclusive"}
         The verdict.
     reason : str

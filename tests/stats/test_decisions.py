@@ -12,6 +12,7 @@ from mlptheory.stats import (
     Interval,
     contrast_interval,
     decide,
+    mean_estimate,
     mean_interval,
     p_value,
     power_t,
@@ -77,14 +78,27 @@ def test_rule(direction, margin, low, high, expected):
     assert decide(claim(direction, margin), between(low, high), n=5).verdict == expected
 
 
+@pytest.mark.parametrize("direction", ["greater", "less", "equivalent"])
+def test_p_falls_below_what_the_level_leaves_exactly_where_the_interval_decides(direction):
+    rng = generator(5, "test decision p")
+    words = set()
+    for place in range(300):
+        estimate = mean_estimate(rng.normal(rng.uniform(-1.5, 1.5), 0.3, size=5))
+        level = float(rng.uniform(0.5, 0.99))
+        verdict = decide(claim(direction), estimate.interval(level), n=5)
+        assert (verdict.p < 1 - level) == (verdict.verdict != "inconclusive"), place
+        words.add(verdict.verdict)
+    assert len(words) == 3
+
+
 def test_verdict_carries_the_evidence():
     interval = mean_interval([1.5, 2.0, 1.8, 1.6], level=0.99)
     verdict = decide(claim(), interval, n=4)
     assert (verdict.effect, verdict.low, verdict.high, verdict.level) == (1.725, interval.low, interval.high, 0.99)
     assert (verdict.id, verdict.claim, verdict.source, verdict.scope) == ("c", "A statement.", "A source", "here")
     assert (verdict.n, verdict.unit, verdict.margin, verdict.direction) == (4, "points", 0.5, "greater")
-    assert verdict.p == p_value(interval)
-    assert verdict.p == pytest.approx(scipy_stats.ttest_1samp([1.5, 2.0, 1.8, 1.6], 0).pvalue)
+    assert verdict.p == p_value(interval, 0.5)
+    assert verdict.p == pytest.approx(scipy_stats.ttest_1samp([1.5, 2.0, 1.8, 1.6], 0.5).pvalue)
     canonical_json(verdict.to_json())
 
 
@@ -165,13 +179,13 @@ def test_too_few_runs(n, word):
     interval = mean_interval([5.0, 5.1]) if n == 2 else None
     verdict = decide(claim(), interval, n)
     assert verdict.verdict == "inconclusive" and word in verdict.reason and "at least 3" in verdict.reason
-    assert (verdict.effect is None) == (verdict.p is None) == (n < 2)
+    assert (verdict.effect is None) == (n < 2) and verdict.p is None
 
 
 def test_forced_reason_overrules_the_interval():
     verdict = decide(claim(), between(0.6, 1.0), n=5, forced_reason="The best lr is the largest of the grid.")
     assert (verdict.verdict, verdict.reason) == ("inconclusive", "The best lr is the largest of the grid.")
-    assert verdict.low == 0.6 and verdict.p is not None
+    assert verdict.low == 0.6 and verdict.p is None
 
 
 @pytest.mark.parametrize("direction", ["greater", "equivalent"])

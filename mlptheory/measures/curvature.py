@@ -55,7 +55,7 @@ def hessian_top_eigenvalues(
     targets: torch.Tensor,
     k: int = 1,
     *,
-    tolerance: float = 1e-2,
+    tolerance: float = 1e-3,
     max_products: int = 200,
     dtype: torch.dtype | None = None,
     seed: int = 0,

@@ -14,5 +14,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "mlp": ["BMLP", "SMLP"],
         "multipliers": ["lr_multipliers"],
         "names": ["ParsedName", "models", "parse_name"],
+        "scale_invariance": ["scale_invariant_parameters"],
     },
 )

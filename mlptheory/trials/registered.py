@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from mlptheory.base.configuration import require_integer, require_number
 from mlptheory.base.errors import InputError
+from mlptheory.base.random import uniform
 from mlptheory.base.registry import Registry
-from mlptheory.data import Loader, teacher_probabilities
-from mlptheory.measures import excess_loss, prediction_agreement, weight_distance, weight_norm
+from mlptheory.data import Batch, Dataset, Loader, teacher_probabilities
+from mlptheory.measures import (
+    HessianEigenvalues,
+    excess_loss,
+    gradient_noise_scale,
+    hessian_top_eigenvalues,
+    prediction_agreement,
+    weight_distance,
+    weight_norm,
+)
+from mlptheory.models import scale_invariant_parameters
 from mlptheory.training import DataConfig, Examples, Recipe, TrainingState, observers
 from mlptheory.training.device import autocast
 
@@ -86,13 +100,60 @@ def measure_excess_loss(context: MeasureContext) -> Mapping[str, float]:
     return {"excess_loss": excess_loss(teacher_probabilities(test.images), logits)}
 
 
-@torch.no_grad()
-def _test_logits(model: nn.Module, examples: Examples, data: DataConfig) -> torch.Tensor:
-    """Return the model's logits of all test images, in the dtype of its weights whatever the precision of training."""
+@measures.register("hessian_top_eigenvalue")
+def measure_hessian_top_eigenvalue(context: MeasureContext, examples: int = 256) -> Mapping[str, float]:
+    """Largest eigenvalue of the training objective's Hessian on fixed training examples; NaN if not converged."""
+    model, recipe = _trained(context, "hessian_top_eigenvalue")
+    return {"hessian_top_eigenvalue": _sharpness(_top_of_hessian(model, context.examples, recipe, examples))}
+
+
+@measures.register("gradient_noise_scale")
+def measure_gradient_noise_scale(context: MeasureContext, examples: int = 256) -> Mapping[str, float]:
+    """Noise scale of the training objective's gradient on fixed training examples, with its 95 % interval."""
+    model, recipe = _trained(context, "gradient_noise_scale")
+    batch = _training_examples(model, context.examples, recipe, examples)
+    loss = partial(F.cross_entropy, label_smoothing=recipe.label_smoothing, reduction="none")
+    groups = max(2, min(16, len(batch.targets) // 2))
+    noise = gradient_noise_scale(model, loss, batch.inputs, batch.targets, groups=groups)
+    return {"noise_scale": noise.noise_scale, "noise_scale_low": noise.low, "noise_scale_high": noise.high}
+
+
+def _trained(context: MeasureContext, measure: str) -> tuple[nn.Module, Recipe]:
+    if context.model is None or context.recipe is None:
+        raise InputError(f"measure = {measure!r}: expected a trial with a recipe")
+    return context.model, context.recipe
+
+
+def _top_of_hessian(model: nn.Module, examples: Examples, recipe: Recipe, count: int) -> HessianEigenvalues:
+    """Return the top of the Hessian of the training objective: smoothed cross-entropy, nothing augmented or dropped."""
+    batch = _training_examples(model, examples, recipe, count)
+    loss = partial(F.cross_entropy, label_smoothing=recipe.label_smoothing)
+    return hessian_top_eigenvalues(model, loss, batch.inputs, batch.targets)
+
+
+def _sharpness(found: HessianEigenvalues) -> float:
+    return found.values[0] if found.converged else math.nan
+
+
+def _training_examples(model: nn.Module, examples: Examples, recipe: Recipe, count: int) -> Batch:
+    """Return so many training examples, all if there are fewer, as evaluation would see them.
+
+    Which ones follows from the seed of the split alone: the same for every run on the same training set, and nested.
+    """
+    require_integer("examples", count, 1)
+    everyone = np.arange(len(examples.train))
+    draws = uniform(recipe.data.split_seed, "measured examples", 0, everyone, 1)[:, 0]
+    chosen = np.sort(np.argsort(draws, kind="stable")[:count])
+    part = examples.train.select(torch.from_numpy(chosen))
+    return next(_plain_loader(model, part, examples, recipe.data, batch_size=len(part)).batches(epoch=0))
+
+
+def _plain_loader(model: nn.Module, dataset: Dataset, examples: Examples, data: DataConfig, batch_size: int) -> Loader:
+    """Return a loader as evaluation's: in the dataset's order, nothing augmented, where and in what the model is."""
     parameter = next(model.parameters())
-    loader = Loader(
-        examples.test,
-        batch_size=min(2048, len(examples.test)),
+    return Loader(
+        dataset,
+        batch_size=batch_size,
         normalization=examples.normalization,
         image_size=data.image_size,
         pixel_permutation=data.pixel_permutation,
@@ -101,7 +162,13 @@ def _test_logits(model: nn.Module, examples: Examples, data: DataConfig) -> torc
         device=parameter.device,
         dtype=parameter.dtype,
     )
-    with autocast("float32", str(parameter.device)):
+
+
+@torch.no_grad()
+def _test_logits(model: nn.Module, examples: Examples, data: DataConfig) -> torch.Tensor:
+    """Return the model's logits of all test images, in the dtype of its weights whatever the precision of training."""
+    loader = _plain_loader(model, examples.test, examples, data, batch_size=min(2048, len(examples.test)))
+    with autocast("float32", str(loader.device)):
         return torch.cat([model(batch.inputs) for batch in loader.batches(epoch=0)])
 
 
@@ -112,3 +179,69 @@ def observe_weights(state: TrainingState) -> Mapping[str, float]:
         "weight_norm": weight_norm(state.model),
         "distance_from_initialization": weight_distance(state.model, state.initial_parameters()),
     }
+
+
+@observers.register("sharpness")
+def observe_sharpness(state: TrainingState, target_loss: float, examples: int = 256) -> Mapping[str, float]:
+    """Largest eigenvalue of the training objective's Hessian, look by look, and at a given value of the objective.
+
+    Objective and Hessian are over the same fixed training examples (smoothed cross-entropy, nothing augmented or
+    dropped), from epoch 1 until the objective L is at the target. With L₁ > target ≥ L₂ at two successive looks, the
+    value at the target is linear in L on the logarithm's scale: log λ = (1 - s) log λ₁ + s log λ₂ with
+    s = (L₁ - target)/(L₁ - L₂). There is none if the first look is at the target already, as it is not known when it
+    was met. NaN: Lanczos did not converge, or, at the target, an eigenvalue is not positive.
+
+    Norm-weighted is ‖W‖² λ with W all scale-invariant parameters, for models that have some. λ stays that of all
+    parameters.
+    """
+    require_number("target_loss", target_loss, 0, low_open=True)
+    losses = _seen(state, "sharpness_loss")
+    if state.epoch == 0 or (losses and losses[-1] <= target_loss):
+        return {}
+    found = _top_of_hessian(state.model, state.examples, state.recipe, examples)
+    looks = {"sharpness": _sharpness(found)}
+    names = scale_invariant_parameters(state.model)
+    if names:
+        norm = weight_norm({name: state.model.get_parameter(name) for name in names})
+        looks["norm_weighted_sharpness"] = norm**2 * looks["sharpness"]
+    rows = {"sharpness_loss": found.loss, **looks}
+    if losses and found.loss <= target_loss:
+        share = (losses[-1] - target_loss) / (losses[-1] - found.loss)
+        for quantity, value in looks.items():
+            rows[f"{quantity}_at_target"] = _between_logs(_seen(state, quantity)[-1], value, share)
+    return rows
+
+
+@observers.register("steps_to_target")
+def observe_steps_to_target(state: TrainingState, accuracy: float, split: str = "test") -> Mapping[str, float]:
+    """Number of optimizer steps until an accuracy is first reached.
+
+    Evaluates at each look until then. With accuracies a₁ < target ≤ a₂ at two successive looks after t₁ and t₂ steps,
+    log t = (1 - s) log t₁ + s log t₂ with s = (target - a₁)/(a₂ - a₁); t = s t₂ if t₁ = 0. There is no value if the
+    first look, unless it is before the first step, is at the target already: look every "doubling" to have one.
+    """
+    require_number("accuracy", accuracy, 0, 1)
+    quantity = "steps_to_target_accuracy"
+    earlier = [(step, value) for step, _, name, value in state.history if name == quantity]
+    if earlier and earlier[-1][1] >= accuracy:
+        return {}
+    reached = state.evaluate(split).top1
+    rows = {quantity: reached}
+    if reached >= accuracy and state.step == 0:
+        rows["steps_to_target"] = 0.0
+    elif reached >= accuracy and earlier:
+        step, value = earlier[-1]
+        share = (accuracy - value) / (reached - value)
+        rows["steps_to_target"] = _between_logs(step, state.step, share) if step else share * state.step
+    return rows
+
+
+def _seen(state: TrainingState, quantity: str) -> list[float]:
+    return [value for _, _, name, value in state.history if name == quantity]
+
+
+def _between_logs(before: float, after: float, share: float) -> float:
+    """Return exp((1 - share) log before + share log after); NaN where a logarithm does not exist."""
+    if not (before > 0 and after > 0):
+        return math.nan
+    return math.exp((1 - share) * math.log(before) + share * math.log(after))

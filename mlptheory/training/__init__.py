@@ -15,6 +15,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "observation": ["Observer", "TrainingState", "observers"],
         "loop": ["Trained", "train"],
+        "ensemble": ["train_ensemble"],
+        "together": ["can_train_together", "together_key"],
         "evaluation": ["Evaluation", "evaluate"],
         "examples": ["Examples", "data_digest", "prepare_examples", "training_size"],
         "optimizers": ["build_optimizer", "lr_factor"],

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "claims": ["DIRECTIONS", "Claim"],
         "contrasts": ["contrast_estimate", "contrast_interval", "linear_trend_coefficients"],
+        "critical_batch": ["critical_batch_size"],
         "decisions": ["FEWEST_RUNS", "decide"],
         "estimates": ["AnyEstimate", "Estimate", "SmallestEstimate", "smallest_of"],
         "families": ["decide_together"],

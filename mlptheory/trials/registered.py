@@ -19,6 +19,7 @@ from mlptheory.base.registry import Registry
 from mlptheory.data import Batch, Dataset, Loader, teacher_probabilities
 from mlptheory.measures import (
     HessianEigenvalues,
+    chance_accuracy,
     excess_loss,
     gradient_noise_scale,
     hessian_top_eigenvalues,
@@ -98,6 +99,14 @@ def measure_excess_loss(context: MeasureContext) -> Mapping[str, float]:
         raise InputError(f"measure = 'excess_loss': expected the dataset 'teacher', found {recipe.data.name!r}")
     logits = _test_logits(context.model, context.examples, recipe.data)
     return {"excess_loss": excess_loss(teacher_probabilities(test.images), logits)}
+
+
+@measures.register("chance_accuracy")
+def measure_chance_accuracy(context: MeasureContext) -> Mapping[str, float]:
+    """Accuracy that the model's predictions for the test set would have if they had nothing to do with the images."""
+    model, recipe = _trained(context, "chance_accuracy")
+    predictions = _test_logits(model, context.examples, recipe.data).argmax(dim=1).cpu().numpy()
+    return {"chance_accuracy": chance_accuracy(predictions, context.examples.test.labels.numpy())}
 
 
 @measures.register("hessian_top_eigenvalue")
@@ -214,7 +223,7 @@ def observe_sharpness(state: TrainingState, target_loss: float, examples: int = 
 
 @observers.register("steps_to_target")
 def observe_steps_to_target(state: TrainingState, accuracy: float, split: str = "test") -> Mapping[str, float]:
-    """Number of optimizer steps until an accuracy is first reached.
+    """Count optimizer steps until an accuracy is first reached.
 
     Evaluates at each look until then. With accuracies a₁ < target ≤ a₂ at two successive looks after t₁ and t₂ steps,
     log t = (1 - s) log t₁ + s log t₂ with s = (target - a₁)/(a₂ - a₁); t = s t₂ if t₁ = 0. There is no value if the
@@ -234,6 +243,19 @@ def observe_steps_to_target(state: TrainingState, accuracy: float, split: str = 
         share = (accuracy - value) / (reached - value)
         rows["steps_to_target"] = _between_logs(step, state.step, share) if step else share * state.step
     return rows
+
+
+def smallest_loss(classes: int, label_smoothing: float) -> float:
+    """Return the entropy of a smoothed label, in nats: no model's smoothed cross-entropy is smaller.
+
+    Examples
+    --------
+    >>> round(smallest_loss(10, 0.3), 4), smallest_loss(10, 0.0)
+    (1.1765, 0.0)
+    """
+    spread = label_smoothing / classes
+    shares = [1 - label_smoothing + spread] + [spread] * (classes - 1)
+    return -sum(share * math.log(share) for share in shares if share > 0)
 
 
 def _seen(state: TrainingState, quantity: str) -> list[float]:

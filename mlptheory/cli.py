@@ -27,6 +27,7 @@ commands
   probe NAME             plan, run and judge one; --help lists its settings
   train [RECIPE.toml]    train one recipe, every field of it an option
   data list              the datasets, and where their files are looked for
+  data get NAME          fetch a dataset's official files, check and unpack them
   report DIR             write the report of a finished probe again
   cite [PROBE]           BibTeX of mlptheory, and of what a probe rests on
 
@@ -124,6 +125,22 @@ class DataOptions:
 
     data_root: str | None = None
     plugin: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GetOptions:
+    """Where a dataset's archive comes from and goes to.
+
+    Attributes
+    ----------
+    data_root : str or None
+        Folder to put the data in; $MLPTHEORY_DATA or the cache folder, if None.
+    mirror : str or None
+        http, https or file address of the archive or its folder, in place of the publisher's; the checksums stay.
+    """
+
+    data_root: str | None = None
+    mirror: str | None = None
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -302,8 +319,11 @@ def _show_record(record: Any, paper: dict[str, Any], out: str) -> None:
 def _data(arguments: list[str]) -> int:
     from mlptheory.data import data_roots, datasets, load
 
-    if not arguments or arguments[0] not in HELP:
-        _choose("data command", {"list": None}, arguments)
+    if arguments and arguments[0] in HELP:
+        print("usage: mlptheory data list | get NAME [OPTIONS]\n")
+    elif _choose("data command", {"list": False, "get": True}, arguments):
+        return _get_data(arguments[1:])
+    else:
         arguments = arguments[1:]
     options = read_arguments(
         DataOptions, arguments, prog="mlptheory data list", description="The datasets and where they are."
@@ -317,6 +337,27 @@ def _data(arguments: list[str]) -> int:
             state = "not found" if isinstance(error, FileNotFoundError) else str(error)
         print(f"{name:<14} {state:<42} {datasets.summary(name)}")
     print("looked in: " + ", ".join(f"{label} ({folder})" for label, folder in data_roots(options.data_root)))
+    return 0
+
+
+def _get_data(arguments: list[str]) -> int:
+    from mlptheory.data import download
+    from mlptheory.data.downloads import is_whole
+    from mlptheory.data.sources import SOURCES
+
+    name = None
+    if not arguments or arguments[0] not in HELP:
+        name = _choose("dataset", {name: name for name in SOURCES}, arguments)
+        arguments = arguments[1:]
+    options = read_arguments(
+        GetOptions,
+        arguments,
+        prog=f"mlptheory data get {name or 'NAME'}",
+        description=f"Fetch one of {', '.join(SOURCES)}, check and unpack it. A download that was cut goes on.",
+    )
+    there = is_whole(name, options.data_root)
+    folder = download(name, options.data_root, mirror=options.mirror)
+    print(f"{name}: {'already whole' if there else 'whole'} in {folder}")
     return 0
 
 

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "catalog": ["data_roots", "datasets", "load"],
         "crops": ["random_resized_crop_boxes"],
         "dataset": ["Dataset"],
+        "downloads": ["download"],
         "joint": ["JointLoader"],
         "loader": ["Batch", "Loader"],
         "mixup": ["draw_mixup"],
@@ -25,5 +26,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "permutation": ["pixel_permutation"],
         "splits": ["split_validation", "subset", "with_label_noise", "with_shuffled_labels"],
         "teacher": ["teacher_probabilities"],
+        "transfer": ["DownloadError"],
     },
 )

@@ -36,6 +36,16 @@ datasets.register_lazily(
     "mlptheory.data.teacher:load_teacher",
     summary="4x4 random bits labeled by a known logistic law, 2 classes, 65,536 + 8,192 images; nothing to download",
 )
+datasets.register_lazily(
+    "stl10",
+    "mlptheory.data.stl10:load_stl10",
+    summary="STL-10, labeled: 96x96 color images, 10 classes, 5,000 + 8,000 images; from the official files",
+)
+datasets.register_lazily(
+    "tinyimagenet",
+    "mlptheory.data.tinyimagenet:load_tinyimagenet",
+    summary="Tiny ImageNet: 64x64 color images, 200 classes, 100,000 + 10,000 (labeled validation); official files",
+)
 
 SPLITS = ("train", "test")
 
@@ -126,7 +136,8 @@ def find_folder(name: str, folders: tuple[str, ...], root: str | os.PathLike[str
                 return place.absolute()
     looked = ", ".join(f"{label} ({place})" for label, place in roots)
     raise MissingDataError(
-        f"dataset = {name!r}: no folder {' or '.join(folders)} in {looked}; get it from {source}, unpack it, "
+        f"dataset = {name!r}: no folder {' or '.join(folders)} in {looked}; type mlptheory data get {name} "
+        f"(in Python mlptheory.data.download({name!r})); or get it from {source}, unpack it, "
         f"and pass --data-root FOLDER (in Python root=FOLDER) or set MLPTHEORY_DATA=FOLDER, "
         f"FOLDER being where {folders[0]} lies"
     )

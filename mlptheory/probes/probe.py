@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlptheory.probes.plan import Plan
     from mlptheory.probes.result import Result
     from mlptheory.stats import Claim, Verdict
-    from mlptheory.trials import Schedule, Trial
+    from mlptheory.trials import Digests, Schedule, Trial
     from mlptheory.trials.store import Store
 
 
@@ -209,7 +209,7 @@ class Probe(ABC):
         """Fix everything that is decided before the first trial; a schedule begun in the store is kept to."""
         from mlptheory.base.configuration import from_plain
         from mlptheory.training import data_digest
-        from mlptheory.trials import Schedule, code_digest, plan_schedule, require_device, trial_digest
+        from mlptheory.trials import Schedule, code_digest, digest_trials, plan_schedule, require_device
 
         trials = self.trials()
         names = sorted({each.recipe.data.name for trial in trials for each in trial.with_ancestors() if each.recipe})
@@ -228,11 +228,7 @@ class Probe(ABC):
         if schedule is None or device is not None:
             schedule = plan_schedule(trials, device=device)
         require_device(schedule.device)
-        digests = {
-            each: trial_digest(each, data_digests=data_digests, schedule=schedule, code=code)
-            for trial in trials
-            for each in trial.with_ancestors()
-        }
+        digests = digest_trials(trials, data_digests=data_digests, schedule=schedule, code=code)
         design = {
             **undecided,
             "title": self.title,
@@ -252,7 +248,7 @@ class Prepared:
     Attributes
     ----------
     trials : tuple of Trial
-    digests : dict of Trial to str
+    digests : Digests
         Of the trials and all their ancestors.
     schedule : Schedule
     design : dict
@@ -262,7 +258,7 @@ class Prepared:
     """
 
     trials: tuple[Trial, ...]
-    digests: Mapping[Trial, str]
+    digests: Digests
     schedule: Schedule
     design: Mapping[str, Any]
     undecided_digest: str

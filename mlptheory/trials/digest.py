@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import marshal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import mlptheory
 from mlptheory.base.files import canonical_json, sha256
 from mlptheory.base.registry import Registry
+from mlptheory.trials.grouping import describe_member, distinct_members
 from mlptheory.trials.schedule import Schedule
 from mlptheory.trials.trial import Trial
 
@@ -90,7 +92,7 @@ def _own_source(target: Any) -> str:
 
 
 def trial_digest(trial: Trial, *, data_digests: Mapping[str, str], schedule: Schedule, code: str | None = None) -> str:
-    """Return the SHA-256 that names a trial's record.
+    """Return the SHA-256 that names the record of a trial that is trained by itself, as are its ancestors.
 
     Parameters
     ----------
@@ -98,7 +100,7 @@ def trial_digest(trial: Trial, *, data_digests: Mapping[str, str], schedule: Sch
     data_digests : mapping of dataset name to digest
         Of the datasets as found on this machine.
     schedule : Schedule
-        Its execution mode (device type, threads, precision, compilation) is part of the digest.
+        Its execution mode (device type, threads, precision) is part of the digest; its groups are not looked at.
     code : str, optional
         As `code_digest` returns it; computed if None.
 
@@ -108,19 +110,87 @@ def trial_digest(trial: Trial, *, data_digests: Mapping[str, str], schedule: Sch
         Of the canonical JSON of what is computed, the parents' digests, the data, the execution mode, torch's
         version and the code.
     """
+    alone = replace(schedule, groups=())
+    return digest_trials([trial], schedule=alone, data_digests=data_digests, code=code)[trial]
+
+
+class Digests(Mapping[Trial, str]):
+    """The digest of every trial of a design and of all their ancestors, whatever their labels; and who trains together.
+
+    Parameters
+    ----------
+    by_trial : mapping of Trial to str
+    groups : sequence of sequences of Trial
+        The members, in order, of each ensemble of at least two.
+    """
+
+    def __init__(self, by_trial: Mapping[Trial, str], groups: Sequence[Sequence[Trial]] = ()) -> None:
+        self._by_trial = {trial.unlabeled(): digest for trial, digest in by_trial.items()}
+        self.groups = tuple(tuple(members) for members in groups if len(members) > 1)
+
+    def __getitem__(self, trial: Trial) -> str:
+        return self._by_trial[trial.unlabeled()]
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self._by_trial)
+
+    def __len__(self) -> int:
+        return len(self._by_trial)
+
+
+def digest_trials(
+    trials: Sequence[Trial], *, schedule: Schedule, data_digests: Mapping[str, str], code: str | None = None
+) -> Digests:
+    """Return the SHA-256 that names each trial's record, that of an ensemble's member covering all members.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        The design's, from the first; the last may be that of a stage before others that are not decided yet.
+    schedule : Schedule
+        As `plan_schedule` made it for all stages: execution mode and groups.
+    data_digests : mapping of dataset name to digest
+        Of the datasets as found on this machine.
+    code : str, optional
+        As `code_digest` returns it; computed if None.
+
+    Returns
+    -------
+    Digests
+        By trial, all ancestors included. A trial that equals an earlier one, be it of another stage or but for its
+        labels, is that one: its digest is the earlier one's, and a group that it would stand in goes without it.
+
+    Raises
+    ------
+    InputError
+        If the trials end within a group.
+    """
     code = code or code_digest()
-    return sha256(
-        canonical_json(
-            {
-                **trial.computed(),
-                "parents": [
-                    trial_digest(parent, data_digests=data_digests, schedule=schedule, code=code)
-                    for parent in trial.parents
-                ],
-                "data": None if trial.recipe is None else data_digests[trial.recipe.data.name],
-                "execution": schedule.execution(trial.recipe),
-                "torch": version("torch"),
-                "code": code,
-            }
-        )
-    )
+    groups = distinct_members(trials, schedule.groups)
+    ensembles = {
+        member: describe_member(members, position)
+        for members in groups
+        if len(members) > 1
+        for position, member in enumerate(members)
+    }
+    found: dict[Trial, str] = {}
+
+    def digest(plain: Trial) -> str:
+        if plain not in found:
+            found[plain] = sha256(
+                canonical_json(
+                    {
+                        **plain.computed(),
+                        "parents": [digest(parent) for parent in plain.parents],
+                        "data": None if plain.recipe is None else data_digests[plain.recipe.data.name],
+                        "execution": schedule.execution(plain.recipe, ensembles.get(plain)),
+                        "torch": version("torch"),
+                        "code": code,
+                    }
+                )
+            )
+        return found[plain]
+
+    for trial in trials:
+        digest(trial.unlabeled())
+    return Digests(found, groups)

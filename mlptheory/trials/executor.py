@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import queue as queue_module
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mlptheory.base.files import canonical_json, sha256
 from mlptheory.base.plugins import load_plugins
+from mlptheory.trials.digest import Digests
 from mlptheory.trials.fitting import require_fitting_data
+from mlptheory.trials.grouping import describe_member
 from mlptheory.trials.record import Record
-from mlptheory.trials.run import Task, run_trial
+from mlptheory.trials.run import Task, run_group, run_trial
 from mlptheory.trials.schedule import Schedule
 from mlptheory.trials.store import Store
 from mlptheory.trials.trial import Trial
@@ -51,7 +56,7 @@ def _end_with_parent(alive: Connection) -> None:
     os._exit(1)
 
 
-def _work(task: Task) -> tuple[Record, bytes | None]:
+def _work(unit: str, tasks: Sequence[Task]) -> Sequence[tuple[Record, bytes | None]]:
     last = 0.0
 
     def report(step: int, total: int) -> None:
@@ -59,13 +64,13 @@ def _work(task: Task) -> tuple[Record, bytes | None]:
         now = time.monotonic()
         if now - last > 0.5:
             last = now
-            _progress_queue.put((task.digest, step / total))
+            _progress_queue.put((unit, step / total))
 
-    return run_trial(task, report)
+    return [run_trial(tasks[0], report)] if len(tasks) == 1 else run_group(tasks, report)
 
 
 def default_workers(schedule: Schedule) -> int:
-    """Return how many trials run beside each other here: as many as cores hold, one on a GPU."""
+    """Return how many trials, or groups, run beside each other here: as many as cores hold, one on a GPU."""
     if schedule.device != "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -74,7 +79,7 @@ def default_workers(schedule: Schedule) -> int:
 
 def run_trials(
     trials: Sequence[Trial],
-    digests: dict[Trial, str],
+    digests: Digests,
     *,
     schedule: Schedule,
     store: Store,
@@ -85,12 +90,15 @@ def run_trials(
 ) -> Iterator[Record]:
     """Run trials and all they need, and yield each record as it comes, finished ones first.
 
+    Trials that the digests say are trained together are one unit of work: if the record of any member is missing,
+    all are trained, and what was missing is kept.
+
     Parameters
     ----------
     trials : sequence of Trial
-        Of which equal ones run once.
-    digests : dict of Trial to str
-        Of every trial and all its ancestors.
+        Of which equal ones run once; they may be one stage of a design.
+    digests : Digests
+        As `mlptheory.trials.digest_trials` returns them, of every trial and all its ancestors.
     schedule : Schedule
     store : Store
         Records found there are not computed again; new ones are kept there as they come.
@@ -100,7 +108,7 @@ def run_trials(
     plugins : sequence of str
         Files that each worker imports first.
     progress : callable, optional
-        Called with (digest, share done), in the caller's thread.
+        Called with (digest, share done), in the caller's thread; of a group, for each member that was missing.
 
     Yields
     ------
@@ -111,70 +119,117 @@ def run_trials(
     WorkerDiedError
         If a worker process dies; finished trials are kept.
     """
-    needed: dict[str, Trial] = {}
-    for trial in trials:
-        for each in trial.with_ancestors():
-            needed.setdefault(digests[each], each)
-    parents = {digests[parent] for trial in needed.values() for parent in trial.parents if parent.recipe is not None}
-    waiting: dict[str, Trial] = {}
-    for digest, trial in needed.items():
+    units = {unit.digest: unit for unit in _units(trials, digests)}
+    parents = {
+        digests[parent]
+        for unit in units.values()
+        for trial in unit.trials
+        for parent in trial.parents
+        if parent.recipe is not None
+    }
+    missing: set[str] = set()
+    for digest in (digest for unit in units.values() for digest in unit.members):
         record = store.get(digest)
         if record is not None and (digest not in parents or store.get_weights(digest) is not None):
             yield record
         else:
-            waiting[digest] = trial
+            missing.add(digest)
+    waiting = [unit for unit in units.values() if not missing.isdisjoint(unit.members)]
     if not waiting:
         return
-    require_fitting_data(list(waiting.values()), data_root)
+    require_fitting_data([trial for unit in waiting for trial in unit.trials], data_root)
     count = min(workers or default_workers(schedule), len(waiting))
     with _pool(count, schedule, plugins) as (pool, news):
-        running: dict[Future, str] = {}
+        running: dict[Future, _Unit] = {}
         while waiting or running:
-            ready = [
-                digest
-                for digest, trial in waiting.items()
-                if not any(
-                    digests[parent] in waiting or digests[parent] in running.values() for parent in trial.parents
-                )
-            ]
-            for digest in ready:
-                task = _task(waiting.pop(digest), digests, schedule, store, data_root, digest in parents)
-                running[_submit(pool, task)] = digest
+            for unit in [unit for unit in waiting if missing.isdisjoint(unit.needed)]:
+                waiting.remove(unit)
+                tasks = _tasks(unit, digests, schedule, store, data_root, parents)
+                running[_submit(pool, unit.digest, tasks)] = unit
             done, _ = wait(running, timeout=None if progress is None else 0.5, return_when=FIRST_COMPLETED)
             while progress is not None and not news.empty():
-                progress(*news.get())
+                digest, share = news.get()
+                for member in missing.intersection(units[digest].members):
+                    progress(member, share)
             for future in done:
-                digest = running.pop(future)
-                record, weights = _answer(future)
-                if weights is not None:
-                    store.put_weights(digest, weights)
-                store.put(record)
-                if progress is not None:
-                    progress(digest, 1.0)
-                yield record
+                unit = running.pop(future)
+                ended = [(record, weights) for record, weights in _answer(future) if record.digest in missing]
+                for record, weights in ended:
+                    if weights is not None:
+                        store.put_weights(record.digest, weights)
+                    store.put(record)
+                    missing.remove(record.digest)
+                store.drop_checkpoint(unit.digest)
+                for record, _ in ended:
+                    if progress is not None:
+                        progress(record.digest, 1.0)
+                    yield record
 
 
-def _task(
-    trial: Trial, digests: dict[Trial, str], schedule: Schedule, store: Store, data_root: str | None, keep: bool
-) -> Task:
-    digest = digests[trial]
-    weights = [store.get_weights(digests[parent]) for parent in trial.parents if parent.recipe is not None]
-    return Task(
-        trial=trial,
-        digest=digest,
-        parent_digests=tuple(digests[parent] for parent in trial.parents),
-        parent_weights=tuple(weight for weight in weights if weight is not None),
-        schedule=schedule,
-        data_root=data_root,
-        checkpoint=store.checkpoint_path(digest),
-        keep_weights=keep,
-    )
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Unit:
+    """What one worker does in one go: a trial by itself, or an ensemble.
+
+    Attributes
+    ----------
+    digest : str
+        Of the trial, or of all members' digests; names the checkpoint.
+    trials : tuple of Trial
+    members : tuple of str
+        The trials' digests.
+    needed : frozenset of str
+        Digests of the trials' parents.
+    """
+
+    digest: str
+    trials: tuple[Trial, ...]
+    members: tuple[str, ...]
+    needed: frozenset[str]
 
 
-def _submit(pool: ProcessPoolExecutor, task: Task) -> Future:
+def _units(trials: Sequence[Trial], digests: Digests) -> Iterator[_Unit]:
+    """Yield the work that the trials and all their ancestors are, parents before children."""
+    together = {digests[trial]: group for group in digests.groups for trial in group}
+    seen: set[str] = set()
+    for trial in itertools.chain.from_iterable(trial.with_ancestors() for trial in trials):
+        if digests[trial] in seen:
+            continue
+        group = together.get(digests[trial], (trial,))
+        members = tuple(digests[each] for each in group)
+        seen.update(members)
+        yield _Unit(
+            digest=members[0] if len(members) == 1 else sha256(canonical_json(list(members))),
+            trials=group,
+            members=members,
+            needed=frozenset(digests[parent] for each in group for parent in each.parents),
+        )
+
+
+def _tasks(
+    unit: _Unit, digests: Digests, schedule: Schedule, store: Store, data_root: str | None, parents: Collection[str]
+) -> list[Task]:
+    tasks = []
+    for position, (trial, digest) in enumerate(zip(unit.trials, unit.members, strict=True)):
+        weights = [store.get_weights(digests[parent]) for parent in trial.parents if parent.recipe is not None]
+        task = Task(
+            trial=trial,
+            digest=digest,
+            parent_digests=tuple(digests[parent] for parent in trial.parents),
+            parent_weights=tuple(weight for weight in weights if weight is not None),
+            schedule=schedule,
+            data_root=data_root,
+            checkpoint=store.checkpoint_path(unit.digest),
+            keep_weights=digest in parents,
+            ensemble=describe_member(unit.trials, position) if len(unit.trials) > 1 else None,
+        )
+        tasks.append(task)
+    return tasks
+
+
+def _submit(pool: ProcessPoolExecutor, unit: str, tasks: Sequence[Task]) -> Future:
     try:
         with _no_interrupt():
-            return pool.submit(_work, task)
+            return pool.submit(_work, unit, tasks)
     except BrokenProcessPool as error:
         raise WorkerDiedError(_DIED) from error
 
@@ -192,7 +247,7 @@ def _no_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _answer(future: Future) -> tuple[Record, bytes | None]:
+def _answer(future: Future) -> Sequence[tuple[Record, bytes | None]]:
     try:
         return future.result()
     except BrokenProcessPool as error:

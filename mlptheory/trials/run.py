@@ -1,9 +1,9 @@
-"""Run one trial: train, measure, record."""
+"""Run one trial, or the members of an ensemble: train, measure, record."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mlptheory.models import model_from_config
-from mlptheory.training import Recipe, Trained, data_digest, evaluate, prepare_examples, train
+from mlptheory.training import Recipe, Trained, data_digest, evaluate, prepare_examples, train, train_ensemble
 from mlptheory.training.device import weight_dtype
 from mlptheory.trials.environment import describe_environment
 from mlptheory.trials.record import Record, finite_or_none, pack_predictions
@@ -37,9 +37,11 @@ class Task:
     schedule : Schedule
     data_root : str or None
     checkpoint : Path or None
-        Where the run keeps its state meanwhile.
+        Where the run, or its whole group's, keeps its state meanwhile.
     keep_weights : bool
         Whether other trials need the trained weights.
+    ensemble : dict or None
+        Which member of which ensemble it is; None for a trial by itself.
     """
 
     trial: Trial
@@ -50,6 +52,7 @@ class Task:
     data_root: str | None
     checkpoint: Path | None
     keep_weights: bool
+    ensemble: Mapping[str, Any] | None = None
 
 
 def run_trial(task: Task, on_step: Callable[[int, int], None] | None = None) -> tuple[Record, bytes | None]:
@@ -86,23 +89,69 @@ def run_trial(task: Task, on_step: Callable[[int, int], None] | None = None) -> 
             checkpoint=task.checkpoint,
             on_step=on_step,
         )
+    record, weights = _outcome(task, trained, parent_weights)
+    earlier_s = 0.0 if trained is None else trained.earlier_s
+    return replace(record, seconds=time.perf_counter() - began + earlier_s), weights
+
+
+def run_group(
+    tasks: Sequence[Task], on_step: Callable[[int, int], None] | None = None
+) -> tuple[tuple[Record, bytes | None], ...]:
+    """Run the members of an ensemble to their records, trained as one computation.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Of one group: they share observers, schedule and checkpoint, and their recipes differ in nothing but seed
+        and learning rate.
+    on_step : callable, optional
+        Called with (steps taken, steps in all) after every step of all members.
+
+    Returns
+    -------
+    tuple of (Record, bytes or None)
+        As `run_trial` returns it, one a member. Each record's seconds are the group's divided by its members.
+    """
+    first = tasks[0]
+    torch.set_num_threads(first.schedule.threads)
+    began = time.perf_counter()
+    members = train_ensemble(
+        [_resolved(task.trial.recipe, task.schedule) for task in tasks],
+        first.trial.observers,
+        data_root=first.data_root,
+        device=first.schedule.device,
+        checkpoint=first.checkpoint,
+        on_step=on_step,
+    )
+    outcomes = [_outcome(task, trained, ()) for task, trained in zip(tasks, members, strict=True)]
+    seconds = (time.perf_counter() - began + members[0].earlier_s) / len(tasks)
+    return tuple((replace(record, seconds=seconds), weights) for record, weights in outcomes)
+
+
+def _outcome(
+    task: Task, trained: Trained | None, parent_weights: Sequence[dict[str, torch.Tensor]]
+) -> tuple[Record, bytes | None]:
+    """Write down what a trial came to, and its weights where the task keeps them; the time is the caller's."""
+    trial, recipe = task.trial, task.trial.recipe
     record = Record(
         digest=task.digest,
-        trial={**trial.computed(), "parents": list(task.parent_digests), "execution": task.schedule.execution(recipe)},
+        trial={
+            **trial.computed(),
+            "parents": list(task.parent_digests),
+            "execution": task.schedule.execution(recipe, task.ensemble),
+        },
         metrics={**_metrics(trained), **_measure(task, trained, parent_weights)},
         history=() if trained is None else tuple((*row[:3], finite_or_none(row[3])) for row in trained.history),
         predictions=_predictions(trained),
         diverged=None if trained is None else trained.diverged,
         data_digest=None if recipe is None else data_digest(recipe.data.name, task.data_root),
         environment=describe_environment(),
-        seconds=time.perf_counter() - began + (0.0 if trained is None else trained.earlier_s),
     )
-    weights = None
-    if task.keep_weights and trained is not None:
-        weights = safetensors.torch.save(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in trained.model.state_dict().items()}
-        )
-    return record, weights
+    if trained is None or not task.keep_weights:
+        return record, None
+    return record, safetensors.torch.save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in trained.model.state_dict().items()}
+    )
 
 
 def _resolved(recipe: Recipe, schedule: Schedule) -> Recipe:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class Schedule:
     precision : str
         What "auto" came to on this machine; where no recipe says "auto", the one that all of them say.
     groups : tuple of tuples of int
-        Positions, in the design, of the trials that are trained as one computation.
+        Positions, in the design, of the trials that are trained as one computation; equal ones share a place.
     """
 
     device: str
@@ -33,13 +33,17 @@ class Schedule:
     precision: str
     groups: tuple[tuple[int, ...], ...]
 
-    def execution(self, recipe: Recipe | None) -> dict[str, Any]:
-        """Return what can change the bits of a trial's record, its recipe's own precision before the schedule's."""
+    def execution(self, recipe: Recipe | None, ensemble: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return what can change the bits of a trial's record, its recipe's own precision before the schedule's.
+
+        A member of an ensemble tells which (see `mlptheory.trials.grouping.describe_member`).
+        """
         own = "auto" if recipe is None else recipe.precision
         return {
             "device": self.device,
             "threads": self.threads,
             "precision": self.precision if own == "auto" else own,
+            **({} if ensemble is None else {"ensemble": dict(ensemble)}),
         }
 
     def to_plain(self) -> dict[str, Any]:
@@ -57,15 +61,18 @@ def require_device(device: str) -> None:
         raise unknown_name("device", device, found)
 
 
-def plan_schedule(trials: Sequence[Trial], *, device: str | None = None, threads: int = 1) -> Schedule:
+def plan_schedule(*stages: Sequence[Trial], device: str | None = None, threads: int = 1) -> Schedule:
     """Decide how trials are executed, from the trials and the kind of device alone.
 
-    Every trial is a computation of its own, on one CPU thread unless `threads` says otherwise: several trials then
-    run beside each other in separate processes, and the number of processes changes no bit.
+    Trials that differ in nothing but seed and learning rate are trained as one computation where that pays (see
+    `mlptheory.trials.grouping.group_trials`). Each computation runs on one CPU thread unless `threads` says
+    otherwise: several run beside each other in separate processes, and the number of processes changes no bit.
 
     Parameters
     ----------
-    trials : sequence of Trial
+    *stages : sequences of Trial
+        Those of one stage are decided before any of the next; no group spans two. Where a stage's learning rates
+        come of an earlier one, any stand for them that tell the trials apart which will be.
     device : str, optional
         The best that torch finds, if None.
     threads : int
@@ -74,6 +81,7 @@ def plan_schedule(trials: Sequence[Trial], *, device: str | None = None, threads
     Returns
     -------
     Schedule
+        Its groups' positions count through all stages.
 
     Raises
     ------
@@ -81,13 +89,20 @@ def plan_schedule(trials: Sequence[Trial], *, device: str | None = None, threads
         If torch does not find the device here.
     """
     from mlptheory.training import default_device, resolve_precision
+    from mlptheory.trials.grouping import group_trials
 
     device = device or default_device()
     require_device(device)
-    asked = {each.recipe.precision for trial in trials for each in trial.with_ancestors() if each.recipe is not None}
+    trials = [each for stage in stages for trial in stage for each in trial.with_ancestors()]
+    asked = {trial.recipe.precision for trial in trials if trial.recipe is not None}
+    groups: list[tuple[int, ...]] = []
+    begin = 0
+    for stage in stages:
+        groups += [tuple(begin + position for position in group) for group in group_trials(stage, device)]
+        begin += len(stage)
     return Schedule(
         device=device,
         threads=threads,
         precision=resolve_precision(asked.pop() if len(asked) == 1 else "auto", device),
-        groups=tuple((position,) for position in range(len(trials))),
+        groups=tuple(groups),
     )

@@ -94,6 +94,7 @@ def run_recipe(
             record, weights = run_trial(task, advance)
         store.put_weights(digest, weights)
         store.put(record)
+        store.drop_checkpoint(digest)
     shown = {
         **json.loads(record.to_json())["record"],
         "weights_sha256": sha256(weights),

@@ -31,7 +31,10 @@ class Store(Protocol):
         """Keep a trial's weights."""
 
     def checkpoint_path(self, digest: str) -> Path | None:
-        """Return where a trial in progress keeps its state, or None where nothing is written."""
+        """Return where a trial or a group in progress keeps its state, or None where nothing is written."""
+
+    def drop_checkpoint(self, digest: str) -> None:
+        """Forget the state of a trial or a group whose records are all kept."""
 
     def get_schedule(self, design: str) -> dict[str, Any] | None:
         """Return the schedule a design was begun with, or None."""
@@ -67,6 +70,9 @@ class MemoryStore:
     def checkpoint_path(self, digest: str) -> Path | None:
         """Return None: nothing is written."""
         return None
+
+    def drop_checkpoint(self, digest: str) -> None:
+        """Do nothing: nothing is written."""
 
     def get_schedule(self, design: str) -> dict[str, Any] | None:
         """Return the schedule a design was begun with, or None."""
@@ -118,9 +124,8 @@ class FolderStore:
         return record
 
     def put(self, record: Record) -> None:
-        """Write a record and drop its checkpoint."""
+        """Write a record."""
         write_atomically(self._record_path(record.digest), record.to_json())
-        self.checkpoint_path(record.digest).unlink(missing_ok=True)
 
     def get_weights(self, digest: str) -> bytes | None:
         """Return a trial's weights as safetensors bytes, or None; damaged ones are treated as a record is."""
@@ -143,8 +148,12 @@ class FolderStore:
         write_atomically(path, weights)
 
     def checkpoint_path(self, digest: str) -> Path:
-        """Return where a trial in progress keeps its state."""
+        """Return where a trial or a group in progress keeps its state."""
         return self.folder / "checkpoints" / f"{digest}.pt"
+
+    def drop_checkpoint(self, digest: str) -> None:
+        """Delete the state of a trial or a group whose records are all kept."""
+        self.checkpoint_path(digest).unlink(missing_ok=True)
 
     def get_schedule(self, design: str) -> dict[str, Any] | None:
         """Return the schedule a design was begun with, or None where there is none or it is damaged."""

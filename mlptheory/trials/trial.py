@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlptheory.base.configuration import to_plain
@@ -75,6 +75,10 @@ class Trial:
             "measures": to_plain(self.measures),
             "observers": to_plain(self.observers),
         }
+
+    def unlabeled(self) -> Trial:
+        """Return the trial without its labels and those of its ancestors; equal ones compute the same."""
+        return replace(self, labels=(), parents=tuple(parent.unlabeled() for parent in self.parents))
 
     def with_ancestors(self) -> Iterator[Trial]:
         """Yield every trial this one needs, parents before children, then itself."""

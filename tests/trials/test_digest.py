@@ -10,7 +10,7 @@ import pytest
 
 from mlptheory.data import datasets
 from mlptheory.training import BudgetConfig, Observer, Recipe
-from mlptheory.trials import Measurement, Schedule, Trial, code_digest, trial_digest
+from mlptheory.trials import Digests, Measurement, Schedule, Trial, code_digest, digest_trials, trial_digest
 from mlptheory.trials import digest as digest_module
 from mlptheory.trials.digest import source_digest
 
@@ -123,6 +123,55 @@ def test_how_it_is_executed_is_part_of_it(change):
 
 def test_grouping_of_lone_trials_is_no_part_of_it():
     assert digest(BASE, schedule=dataclasses.replace(SCHEDULE, groups=((0,), (1,)))) == digest(BASE)
+
+
+MEMBERS = [Trial(recipe=dataclasses.replace(BASE.recipe, seed=seed)) for seed in range(4)]
+
+
+def digests(trials: list[Trial], *groups: tuple[int, ...]) -> Digests:
+    schedule = dataclasses.replace(SCHEDULE, groups=groups)
+    return digest_trials(trials, data_digests=DATA, schedule=schedule, code="code")
+
+
+def test_a_trial_by_itself_is_named_as_if_there_were_no_others():
+    found = digests(MEMBERS, (0,), (1,), (2, 3))
+    assert [found[member] == digest(member) for member in MEMBERS] == [True, True, False, False]
+    assert found.groups == (tuple(MEMBERS[2:]),)
+
+
+def test_who_is_trained_together_and_in_which_order_is_part_of_it():
+    one, two, three, four = MEMBERS
+    variants = [
+        digests([one, two], (0,), (1,)),
+        digests([one, two], (0, 1)),
+        digests([two, one], (0, 1)),
+        digests([one, three], (0, 1)),
+        digests([one, two, three], (0, 1, 2)),
+    ]
+    assert len({found[one] for found in variants}) == len(variants)
+    assert digests([one, two, three, four], (0, 1), (2, 3))[one] == variants[1][one]
+
+
+def test_a_stage_that_comes_later_changes_nothing_of_the_first():
+    found, later = digests(MEMBERS[:2], (0, 1), (2, 3)), digests(MEMBERS, (0, 1), (2, 3))
+    assert [found[member] for member in MEMBERS[:2]] == [later[member] for member in MEMBERS[:2]]
+    assert found.groups == later.groups[:1] and len(found) == 2
+
+
+def test_a_trial_that_comes_again_is_the_first_one():
+    again = dataclasses.replace(MEMBERS[0], labels=(("stage", 2),))
+    found = digests([*MEMBERS[:2], again, MEMBERS[2]], (0, 1), (2, 3))
+    assert found[again] == found[MEMBERS[0]]
+    assert found[MEMBERS[2]] == digest(MEMBERS[2]), "nobody is left in its group"
+    assert len(set(found.values())) == len(found) == 3
+
+
+def test_a_child_goes_by_the_group_of_its_parent():
+    measure = (Measurement(name="weight_distance"),)
+    pair = Trial(parents=tuple(dataclasses.replace(each, labels=(("a", 1),)) for each in MEMBERS[:2]), measures=measure)
+    apart, together = digests([*MEMBERS, pair], (0,), (1,)), digests([*MEMBERS, pair], (0, 1))
+    assert apart[pair] == digest(pair) != together[pair]
+    assert together[pair.parents[0]] == together[MEMBERS[0]]
 
 
 def test_the_data_are_part_of_it_but_not_data_it_does_not_use():

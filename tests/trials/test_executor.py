@@ -23,6 +23,7 @@ from mlptheory.models import ModelConfig, models
 from mlptheory.training import BudgetConfig, DataConfig, Observer, Recipe, observers
 from mlptheory.training.examples import data_digest
 from mlptheory.trials import (
+    Digests,
     FolderStore,
     Measurement,
     MemoryStore,
@@ -31,10 +32,10 @@ from mlptheory.trials import (
     Trial,
     WorkerDiedError,
     default_workers,
+    digest_trials,
     executor,
     run_trial,
     run_trials,
-    trial_digest,
 )
 from mlptheory.trials.run import Task
 
@@ -100,14 +101,15 @@ def family(plugin) -> dict[str, Trial]:
     return {"pair": pair, "child": child, "own": own, "one": one, "two": two}
 
 
-def digests_of(trials: list[Trial]) -> dict[Trial, str]:
+def digests_of(trials: list[Trial], schedule: Schedule = SCHEDULE) -> Digests:
     every = [each for trial in trials for each in trial.with_ancestors()]
     data = {name: data_digest(name) for name in {each.recipe.data.name for each in every if each.recipe}}
-    return {each: trial_digest(each, data_digests=data, schedule=SCHEDULE, code="code") for each in every}
+    return digest_trials(trials, data_digests=data, schedule=schedule, code="code")
 
 
-def run(trials: list[Trial], **options) -> list[Record]:
-    return list(run_trials(trials, digests_of(trials), schedule=SCHEDULE, **{"store": MemoryStore(), **options}))
+def run(trials: list[Trial], schedule: Schedule = SCHEDULE, **options) -> list[Record]:
+    digests = digests_of(trials, schedule)
+    return list(run_trials(trials, digests, schedule=schedule, **{"store": MemoryStore(), **options}))
 
 
 def without_clock(record: Record) -> Record:
@@ -250,7 +252,7 @@ ENDLESS = """
 from dataclasses import replace
 from mlptheory.models import ModelConfig
 from mlptheory.training import BudgetConfig, DataConfig, Recipe
-from mlptheory.trials import MemoryStore, Schedule, Trial, run_trials
+from mlptheory.trials import Digests, MemoryStore, Schedule, Trial, run_trials
 
 def main():
     recipe = Recipe(
@@ -265,7 +267,7 @@ def main():
             print("both work", flush=True)
 
     schedule = Schedule(device="cpu", threads=1, precision="float32", groups=())
-    digests = {trial: str(index) for index, trial in enumerate(trials)}
+    digests = Digests({trial: str(index) for index, trial in enumerate(trials)})
     list(run_trials(trials, digests, schedule=schedule, store=MemoryStore(), workers=2, progress=progress))
 
 if __name__ == "__main__":

@@ -65,10 +65,12 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         FolderStore(tmp_path / "file" / "store")
 
 
-def test_a_record_ends_its_checkpoint(store):
+def test_a_checkpoint_is_dropped_alone_and_once(store):
     store.checkpoint_path(A).write_bytes(b"state")
     store.checkpoint_path(B).write_bytes(b"state")
-    store.put(record(A))
+    for _ in range(2):
+        store.drop_checkpoint(A)
+        MemoryStore().drop_checkpoint(A)
     assert not store.checkpoint_path(A).exists()
     assert store.checkpoint_path(B).exists()
 

@@ -191,10 +191,11 @@ def observe_weights(state: TrainingState) -> Mapping[str, float]:
 
 
 @observers.register("sharpness")
-def observe_sharpness(state: TrainingState, target_loss: float, examples: int = 256) -> Mapping[str, float]:
+def observe_sharpness(state: TrainingState, remaining: float, examples: int = 256) -> Mapping[str, float]:
     """Largest eigenvalue of the training objective's Hessian, look by look, and at a given value of the objective.
 
-    Objective and Hessian are over the same fixed training examples (smoothed cross-entropy, nothing augmented or
+    The target is where the share `remaining` of the way is left from the loss of chance to the smallest that smoothed
+    labels allow. Objective and Hessian are over the same fixed training examples (smoothed cross-entropy, nothing augmented or
     dropped), from epoch 1 until the objective L is at the target. With L₁ > target ≥ L₂ at two successive looks, the
     value at the target is linear in L on the logarithm's scale: log λ = (1 - s) log λ₁ + s log λ₂ with
     s = (L₁ - target)/(L₁ - L₂). There is none if the first look is at the target already, as it is not known when it
@@ -203,7 +204,10 @@ def observe_sharpness(state: TrainingState, target_loss: float, examples: int = 
     Norm-weighted is ‖W‖² λ with W all scale-invariant parameters, for models that have some. λ stays that of all
     parameters.
     """
-    require_number("target_loss", target_loss, 0, low_open=True)
+    require_number("remaining", remaining, 0, 1, low_open=True, high_open=True)
+    classes = state.examples.train.num_classes
+    least = smallest_loss(classes, state.recipe.label_smoothing)
+    target_loss = least + remaining * (math.log(classes) - least)
     losses = _seen(state, "sharpness_loss")
     if state.epoch == 0 or (losses and losses[-1] <= target_loss):
         return {}
@@ -255,7 +259,7 @@ def smallest_loss(classes: int, label_smoothing: float) -> float:
     """
     spread = label_smoothing / classes
     shares = [1 - label_smoothing + spread] + [spread] * (classes - 1)
-    return -sum(share * math.log(share) for share in shares if share > 0)
+    return sum(-share * math.log(share) for share in shares if share > 0)
 
 
 def _seen(state: TrainingState, quantity: str) -> list[float]:

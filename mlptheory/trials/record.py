@@ -41,7 +41,8 @@ class Record:
     environment : dict
         Versions and hardware of the machine that ran the trial.
     seconds : float
-        Wall-clock time, with that of earlier sittings up to the checkpoint the run was resumed from.
+        Wall-clock time, with that of earlier sittings up to the checkpoint the run was resumed from; of a member of an
+        ensemble, the whole group's divided by its members.
     """
 
     digest: str

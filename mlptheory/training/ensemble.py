@@ -109,6 +109,8 @@ class Ensemble:
         return functional_call(self._skeleton, {**parameters, **masks}, inputs)
 
     def _dropout_masks(self, size: int) -> dict[str, torch.Tensor]:
+        if not self.recipe.model.dropout:
+            return {}
         own = [
             dropout_masks(self._skeleton, setting.recipe.seed, self.step, slice(0, size), size)
             for setting in self.settings

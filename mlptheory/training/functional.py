@@ -63,8 +63,7 @@ class StackedOptimizer:
         for columns, multiplier in self.stack.groups:
             self.stack.weights[:, columns].addcmul_(update[:, columns], self.lrs * -(factor * multiplier))
         if self.config.name == "lion":
-            beta2 = self._betas[1]
-            self.moments["exp_avg"].mul_(beta2).add_(self._gradients, alpha=1.0 - beta2)
+            self.moments["exp_avg"].lerp_(self._gradients, 1.0 - self._betas[1])
 
     @property
     def _betas(self) -> tuple[float, float]:
@@ -72,8 +71,7 @@ class StackedOptimizer:
 
     def _lion(self) -> torch.Tensor:
         beta1 = self._betas[0]
-        torch.mul(self.moments["exp_avg"], beta1, out=self._scratch)
-        return self._scratch.add_(self._gradients, alpha=1.0 - beta1).sgn_()
+        return torch.lerp(self.moments["exp_avg"], self._gradients, 1.0 - beta1, out=self._scratch).sgn_()
 
     def _adamw(self) -> torch.Tensor:
         beta1, beta2 = self._betas

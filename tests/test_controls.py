@@ -37,6 +37,17 @@ def test_the_predictions_are_what_the_theory_comes_to(script):
     assert abs(predicted["slope_closure"] + 1) < 0.015 and abs(predicted["slope_these_data"] + 1) < 0.03
 
 
+def test_chains_that_only_know_the_problem_agree_with_the_closure(script):
+    theory = script["Theory"]()
+    for size, (mean, error) in RECORD["simulation"].items():
+        closure = theory.closure(int(size)) / theory.leading(int(size))
+        assert abs(mean - closure) < 0.01 and error < 0.005
+        assert f"{mean:.3f} ± {error:.3f}" in " ".join(PAGE.split()) and f"{closure:.3f}" in PAGE
+    mean, _ = theory.simulate(256, chains=60)
+    # 60 chains with a standard deviation of 0.35 each, looked at 5 times; a factor of 2 is 10 standard errors away.
+    assert abs(mean - theory.closure(256) / theory.leading(256)) < 0.2
+
+
 def test_the_summary_follows_from_the_runs_and_agrees_with_theory(script):
     runs = np.array(RECORD["runs"])
     assert runs.shape == (RECORD["seeds"], len(RECORD["batch_sizes"])) == (64, 3)

@@ -15,7 +15,7 @@ from typing import Any
 import mlptheory
 from mlptheory.base.files import canonical_json, sha256
 from mlptheory.base.registry import Registry
-from mlptheory.trials.grouping import describe_member, distinct_members
+from mlptheory.trials.grouping import describe_members, distinct_members
 from mlptheory.trials.schedule import Schedule
 from mlptheory.trials.trial import Trial
 
@@ -168,10 +168,10 @@ def digest_trials(
     code = code or code_digest()
     groups = distinct_members(trials, schedule.groups)
     ensembles = {
-        member: describe_member(members, position)
+        member: ensemble
         for members in groups
         if len(members) > 1
-        for position, member in enumerate(members)
+        for member, ensemble in zip(members, describe_members(members), strict=True)
     }
     found: dict[Trial, str] = {}
 

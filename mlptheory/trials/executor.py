@@ -21,7 +21,7 @@ from mlptheory.base.files import canonical_json, sha256
 from mlptheory.base.plugins import load_plugins
 from mlptheory.trials.digest import Digests
 from mlptheory.trials.fitting import require_fitting_data
-from mlptheory.trials.grouping import describe_member
+from mlptheory.trials.grouping import describe_members
 from mlptheory.trials.record import Record
 from mlptheory.trials.run import Task, run_group, run_trial
 from mlptheory.trials.schedule import Schedule
@@ -208,8 +208,9 @@ def _units(trials: Sequence[Trial], digests: Digests) -> Iterator[_Unit]:
 def _tasks(
     unit: _Unit, digests: Digests, schedule: Schedule, store: Store, data_root: str | None, parents: Collection[str]
 ) -> list[Task]:
+    ensembles = describe_members(unit.trials) if len(unit.trials) > 1 else (None,)
     tasks = []
-    for position, (trial, digest) in enumerate(zip(unit.trials, unit.members, strict=True)):
+    for trial, digest, ensemble in zip(unit.trials, unit.members, ensembles, strict=True):
         weights = [store.get_weights(digests[parent]) for parent in trial.parents if parent.recipe is not None]
         task = Task(
             trial=trial,
@@ -220,7 +221,7 @@ def _tasks(
             data_root=data_root,
             checkpoint=store.checkpoint_path(unit.digest),
             keep_weights=digest in parents,
-            ensemble=describe_member(unit.trials, position) if len(unit.trials) > 1 else None,
+            ensemble=ensemble,
         )
         tasks.append(task)
     return tasks

@@ -112,13 +112,10 @@ def distinct_members(trials: Sequence[Trial], groups: Sequence[Sequence[int]]) -
     return tuple(found)
 
 
-def describe_member(members: Sequence[Trial], position: int) -> dict[str, Any]:
-    """Return what is said of one member's ensemble: the digest of all members in order, how many, and which it is."""
-    return {
-        "members": sha256(canonical_json([member.computed() for member in members])),
-        "size": len(members),
-        "position": position,
-    }
+def describe_members(members: Sequence[Trial]) -> tuple[dict[str, Any], ...]:
+    """Return what is said of each member of an ensemble: the digest of all in order, how many, and which it is."""
+    digest = sha256(canonical_json([member.computed() for member in members]))
+    return tuple({"members": digest, "size": len(members), "position": each} for each in range(len(members)))
 
 
 def _is_grouped(trial: Trial, device: str) -> bool:

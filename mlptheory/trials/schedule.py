@@ -36,7 +36,7 @@ class Schedule:
     def execution(self, recipe: Recipe | None, ensemble: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return what can change the bits of a trial's record, its recipe's own precision before the schedule's.
 
-        A member of an ensemble tells which (see `mlptheory.trials.grouping.describe_member`).
+        A member of an ensemble tells which (see `mlptheory.trials.grouping.describe_members`).
         """
         own = "auto" if recipe is None else recipe.precision
         return {

@@ -33,7 +33,7 @@ from mlptheory.trials import (
     run_trial,
     run_trials,
 )
-from mlptheory.trials.grouping import describe_member
+from mlptheory.trials.grouping import describe_members
 from mlptheory.trials.run import Task
 
 RECIPE = Recipe(
@@ -71,8 +71,9 @@ def run(trials: list[Trial] = DESIGN, **options) -> list[Record]:
     return list(run_trials(trials, DIGESTS, schedule=SCHEDULE, **{"store": MemoryStore(), **options}))
 
 
-def tasks(members: list[Trial], checkpoint: Path | None = None, **options) -> list[Task]:
+def tasks(members: list[Trial], checkpoint: Path | None = None) -> list[Task]:
     """The tasks of an ensemble, or of a trial by itself."""
+    ensembles = describe_members(members) if len(members) > 1 else (None,)
     return [
         Task(
             trial=trial,
@@ -83,9 +84,9 @@ def tasks(members: list[Trial], checkpoint: Path | None = None, **options) -> li
             data_root=None,
             checkpoint=checkpoint,
             keep_weights=True,
-            ensemble=describe_member(members, position) if len(members) > 1 else None,
+            ensemble=ensemble,
         )
-        for position, trial in enumerate(members)
+        for position, (trial, ensemble) in enumerate(zip(members, ensembles, strict=True))
     ]
 
 
@@ -172,8 +173,8 @@ def test_of_a_group_with_one_record_missing_all_are_trained_and_one_is_kept(ran,
     assert {digest for digest, _ in told} == {lost}
 
 
-def test_members_that_are_not_asked_for_are_trained_with_those_that_are():
-    found = by_digest(run([MEMBERS[0]], workers=1))
+def test_members_that_are_not_asked_for_come_with_those_that_are(ran):
+    found = by_digest(run([MEMBERS[0]], store=ran[0]))
     assert found.keys() == {DIGESTS[each] for each in MEMBERS}
 
 

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -71,12 +72,18 @@ def count_work(recipe: Recipe, n: int, observers: Sequence[Observer] = (), macs:
     whole, rest = divmod(steps, per_epoch)
     epochs = whole + (rest > 0)
     looks = sum(observer.is_due(epoch, epoch == epochs) for observer in observers for epoch in range(epochs + 1))
+    looks += sum(_looks_within(observer, steps) for observer in observers if observer.every == "octave")
     return Work(
         steps=steps,
         epochs=epochs,
         examples=whole * min(n, per_epoch * budget.batch_size) + rest * budget.batch_size,
         evaluations=1 + looks,
     )
+
+
+@lru_cache(maxsize=64)
+def _looks_within(observer: Observer, steps: int) -> int:
+    return sum(observer.is_due_at_step(step) for step in range(1, steps))
 
 
 def planned_work(recipe: Recipe, observers: Sequence[Observer] = (), data_root: str | None = None) -> Work:

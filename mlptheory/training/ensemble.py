@@ -50,9 +50,12 @@ class Ensemble:
         self.shown = models[0]
         self._skeleton = copy.deepcopy(models[0]).train()
         self._multipliers = lr_multipliers(models[0], self.recipe.optimizer.name)
-        self.stack = Stack(models, self._multipliers)
+        self.stack = Stack(models)
         self.optimizer = StackedOptimizer(
-            self.stack, self.recipe.optimizer, [setting.recipe.optimizer.lr for setting in settings]
+            self.stack,
+            self.recipe.optimizer,
+            [setting.recipe.optimizer.lr for setting in settings],
+            self._multipliers,
         )
         first = settings[0].training_loader()
         siblings = [first.sibling(setting.examples.train, setting.recipe.seed) for setting in settings[1:]]
@@ -142,7 +145,13 @@ class Ensemble:
 
     def observe(self, specifications: Sequence[Observer], is_last: bool) -> None:
         """Let the observers that are due look at each member that has not diverged."""
-        due = [observer for observer in specifications if observer.is_due(self.epoch, is_last)]
+        self._look([observer for observer in specifications if observer.is_due(self.epoch, is_last)])
+
+    def observe_step(self, specifications: Sequence[Observer]) -> None:
+        """Let the observers look that are due within an epoch."""
+        self._look([observer for observer in specifications if observer.is_due_at_step(self.step)])
+
+    def _look(self, due: Sequence[Observer]) -> None:
         if not due:
             return
         for member in self._going_on:

@@ -1,11 +1,12 @@
 """The optimizers over stacked weights: one step for all members, each at its own learning rate.
 
-The arithmetic is that of `mlptheory.training.optimizers`, operation by operation, on matrices of shape (M, P).
+The arithmetic is that of `mlptheory.training.optimizers`, on arrays of shape (M, ...).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,8 +19,20 @@ ADAMW_EPSILON = 1e-8
 _MOMENTS = {"lion": ("exp_avg",), "adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One parameter of all members, its moments, and -lr of each member at the peak, shaped to go with them."""
+
+    weights: torch.Tensor
+    moments: tuple[torch.Tensor, ...]
+    scratch: torch.Tensor
+    rates: torch.Tensor
+
+
 class StackedOptimizer:
     """Lion, AdamW, or SGD with momentum and decoupled decay, over the rows of a stack.
+
+    One parameter after another, so that what is worked on stays in the cache, and without fresh memory.
 
     Parameters
     ----------
@@ -29,16 +42,31 @@ class StackedOptimizer:
         Of all members, but for the learning rate.
     lrs : sequence of float
         Peak learning rate of each member.
+    multipliers : mapping of parameter name to float
+        Multiples of the learning rate.
     """
 
-    def __init__(self, stack: Stack, config: OptimizerConfig, lrs: Sequence[float]) -> None:
+    def __init__(
+        self, stack: Stack, config: OptimizerConfig, lrs: Sequence[float], multipliers: Mapping[str, float]
+    ) -> None:
         self.stack, self.config = stack, config
         self.steps = 0
-        self.lrs = torch.tensor(lrs, dtype=stack.weights.dtype, device=stack.weights.device)[:, None]
         names = _MOMENTS[config.name] if config.name != "sgd" or config.momentum else ()
         self.moments = {name: torch.zeros_like(stack.weights) for name in names}
-        # Fresh memory of this size is given back to the system at every step, and that costs more than the sums do.
-        self._gradients, self._scratch = torch.empty_like(stack.weights), torch.empty_like(stack.weights)
+        self._update = {"lion": self._lion, "adamw": self._adamw, "sgd": self._sgd}[config.name]
+        self._peaks = torch.tensor(lrs, dtype=stack.weights.dtype, device=stack.weights.device)
+        moments = [stack.views(moment) for moment in self.moments.values()]
+        weights = stack.views(stack.weights)
+        scratch = stack.weights.new_empty(len(lrs) * max(view[0].numel() for view in weights.values()))
+        self._parts = {
+            name: _Part(
+                weights=view,
+                moments=tuple(by_name[name] for by_name in moments),
+                scratch=scratch[: view.numel()].as_strided(view.shape, _packed(view)),
+                rates=_along(self._peaks, view) * -multipliers[name],
+            )
+            for name, view in weights.items()
+        }
 
     @torch.no_grad()
     def step(self, gradients: Mapping[str, torch.Tensor], factor: float) -> None:
@@ -51,41 +79,38 @@ class StackedOptimizer:
         factor : float
             The learning rates as a multiple of their peak.
         """
-        self.stack.write(self._gradients, gradients)
-        if self.config.clip_norm is not None:
-            # As torch.nn.utils.clip_grad_norm_, member by member.
-            norms = torch.linalg.vector_norm(self._gradients, dim=1, keepdim=True)
-            self._gradients.mul_((self.config.clip_norm / (norms + 1e-6)).clamp_(max=1.0))
-        if self.config.weight_decay:
-            self.stack.weights.mul_(1.0 - self.lrs * factor * self.config.weight_decay)
         self.steps += 1
-        update = {"lion": self._lion, "adamw": self._adamw, "sgd": self._sgd}[self.config.name]()
-        for columns, multiplier in self.stack.groups:
-            self.stack.weights[:, columns].addcmul_(update[:, columns], self.lrs * -(factor * multiplier))
-        if self.config.name == "lion":
-            self.moments["exp_avg"].lerp_(self._gradients, 1.0 - self._betas[1])
+        if self.config.clip_norm is not None:
+            gradients = _clipped(gradients, self.config.clip_norm)
+        if self.config.weight_decay:
+            self.stack.weights.mul_(1.0 - self._peaks[:, None] * (factor * self.config.weight_decay))
+        for name, gradient in gradients.items():
+            self._update(self._parts[name], gradient, factor)
 
     @property
     def _betas(self) -> tuple[float, float]:
         return self.config.betas or DEFAULT_BETAS[self.config.name]
 
-    def _lion(self) -> torch.Tensor:
-        beta1 = self._betas[0]
-        return torch.lerp(self.moments["exp_avg"], self._gradients, 1.0 - beta1, out=self._scratch).sgn_()
-
-    def _adamw(self) -> torch.Tensor:
+    def _lion(self, part: _Part, gradient: torch.Tensor, factor: float) -> None:
         beta1, beta2 = self._betas
-        mean, square = self.moments["exp_avg"], self.moments["exp_avg_sq"]
-        mean.lerp_(self._gradients, 1.0 - beta1)
-        square.mul_(beta2).addcmul_(self._gradients, self._gradients, value=1.0 - beta2)
-        torch.sqrt(square, out=self._scratch)
-        self._scratch.div_((1.0 - beta2**self.steps) ** 0.5).add_(ADAMW_EPSILON)
-        return torch.div(mean, self._scratch, out=self._scratch).div_(1.0 - beta1**self.steps)
+        (mean,) = part.moments
+        direction = torch.lerp(mean, gradient, 1.0 - beta1, out=part.scratch).sgn_()
+        part.weights.addcmul_(direction, part.rates * factor)
+        mean.lerp_(gradient, 1.0 - beta2)
 
-    def _sgd(self) -> torch.Tensor:
-        if not self.config.momentum:
-            return self._gradients
-        return self.moments["momentum_buffer"].mul_(self.config.momentum).add_(self._gradients)
+    def _adamw(self, part: _Part, gradient: torch.Tensor, factor: float) -> None:
+        beta1, beta2 = self._betas
+        mean, square = part.moments
+        mean.lerp_(gradient, 1.0 - beta1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
+        scale = torch.sqrt(square, out=part.scratch).div_((1.0 - beta2**self.steps) ** 0.5).add_(ADAMW_EPSILON)
+        direction = torch.div(mean, scale, out=part.scratch)
+        part.weights.addcmul_(direction, part.rates * (factor / (1.0 - beta1**self.steps)))
+
+    def _sgd(self, part: _Part, gradient: torch.Tensor, factor: float) -> None:
+        for momentum in part.moments:
+            gradient = momentum.mul_(self.config.momentum).add_(gradient)
+        part.weights.addcmul_(gradient, part.rates * factor)
 
     def write_into(self, optimizer: torch.optim.Optimizer, parameters: Mapping[str, torch.Tensor], member: int) -> None:
         """Give torch's own optimizer of one member's parameters the state it would have had."""
@@ -107,3 +132,21 @@ class StackedOptimizer:
         self.steps = state["steps"]
         for name, moment in self.moments.items():
             moment.copy_(state["moments"][name])
+
+
+def _along(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Shape one value a member, (M,), to go with an array (M, ...)."""
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def _packed(view: torch.Tensor) -> tuple[int, ...]:
+    """Return the strides that an array has in the order of a view's memory, without its gaps."""
+    return torch.empty_like(view, memory_format=torch.preserve_format, device="meta").stride()
+
+
+def _clipped(gradients: Mapping[str, torch.Tensor], largest: float) -> dict[str, torch.Tensor]:
+    """Scale each member's gradients as torch.nn.utils.clip_grad_norm_ does."""
+    norms = [torch.linalg.vector_norm(each, dim=tuple(range(1, each.dim()))) for each in gradients.values()]
+    total = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    factors = (largest / (total + 1e-6)).clamp_(max=1.0)
+    return {name: each * _along(factors, each) for name, each in gradients.items()}

@@ -160,6 +160,13 @@ class Run(Setting):
     def observe(self, specifications: Sequence[Observer], is_last: bool) -> None:
         """Let the observers that are due look, and write down what they return."""
         due = [observer for observer in specifications if observer.is_due(self.epoch, is_last)]
+        self._look(due)
+
+    def observe_step(self, specifications: Sequence[Observer]) -> None:
+        """Let the observers look that are due within an epoch."""
+        self._look([observer for observer in specifications if observer.is_due_at_step(self.step)])
+
+    def _look(self, due: Sequence[Observer]) -> None:
         if due:
             optimizer_state = self.optimizer.state_dict()
             self.history += self.look(due, self.model, optimizer_state, self.step, self.epoch, self.history)
@@ -289,6 +296,7 @@ def run_to_end(
                 on_step(run.step, run.total_steps)
             if run.is_finished:
                 break
+            run.observe_step(specifications)
             if path is not None and time.monotonic() - last_saved >= checkpoint_every_s:
                 save_checkpoint(path, identity, run.state())
                 last_saved = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 HistoryRow = tuple[int, int, str, float]
 
-EVERY = ("epoch", "doubling", "end")
+EVERY = ("epoch", "doubling", "octave", "end")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +32,10 @@ class Observer:
     ----------
     name : str
         A registered observer.
-    every : {"epoch", "doubling", "end"} or int
-        After each epoch; before the first and after epochs 1, 2, 4, 8, ... and the last; after the last; or
-        after every so many epochs and the last.
+    every : {"epoch", "doubling", "octave", "end"} or int
+        After each epoch; before the first and after epochs 1, 2, 4, 8, ... and the last; before the first step and
+        four times an octave of steps, wherever in an epoch, and after the last; after the last epoch; or after every
+        so many epochs and the last.
     parameters : tuple of (name, value) pairs
         Passed to the observer by name.
     """
@@ -60,6 +62,8 @@ class Observer:
         """
         if is_last:
             return True
+        if self.every == "octave":
+            return epoch == 0
         if self.every == "epoch":
             return epoch > 0
         if self.every == "doubling":
@@ -67,6 +71,19 @@ class Observer:
         if self.every == "end":
             return False
         return epoch > 0 and epoch % int(self.every) == 0
+
+    def is_due_at_step(self, step: int) -> bool:
+        """Tell whether to look after so many steps, before the epoch is over.
+
+        Examples
+        --------
+        >>> octave = Observer(name="evaluation", every="octave")
+        >>> [step for step in range(1, 40) if octave.is_due_at_step(step)]
+        [1, 2, 3, 4, 5, 6, 8, 9, 11, 13, 16, 19, 22, 26, 32, 38]
+        """
+        if self.every != "octave" or step < 1:
+            return False
+        return math.ceil(4 * math.log2(step + 1)) > math.ceil(4 * math.log2(step))
 
 
 @dataclass(frozen=True)

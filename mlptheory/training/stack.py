@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -13,32 +13,26 @@ class Stack:
 
     Attributes
     ----------
-    names : list of str
-        Of the parameters, in the order of the columns: those of one learning-rate multiplier stand together.
-    groups : list of (slice, float)
-        Columns that share a multiplier, and the multiplier.
     weights : Tensor of shape (M, P)
         Of M members with P weights each.
     parameters : dict of str to Tensor of shape (M, ...)
         Views of `weights`, ready for automatic differentiation.
     """
 
-    def __init__(self, models: Sequence[nn.Module], multipliers: Mapping[str, float]) -> None:
-        shapes = {name: parameter.shape for name, parameter in models[0].named_parameters()}
-        distinct = list(dict.fromkeys(multipliers[name] for name in shapes))
-        self.names = sorted(shapes, key=lambda name: distinct.index(multipliers[name]))
-        self._shapes = {name: shapes[name] for name in self.names}
-        self.groups, first = [], 0
-        for multiplier in distinct:
-            size = sum(shape.numel() for name, shape in shapes.items() if multipliers[name] == multiplier)
-            self.groups.append((slice(first, first + size), multiplier))
-            first += size
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        self._shapes = {name: parameter.shape for name, parameter in models[0].named_parameters()}
         like = next(models[0].parameters())
-        self.weights = torch.empty(len(models), first, dtype=like.dtype, device=like.device)
+        size = sum(shape.numel() for shape in self._shapes.values())
+        self.weights = torch.empty(len(models), size, dtype=like.dtype, device=like.device)
         for row, model in zip(self.weights, models, strict=True):
-            with torch.no_grad():
-                self.write(row, dict(model.named_parameters()))
+            self._store(model, row)
         self.parameters = {name: view.requires_grad_() for name, view in self.views(self.weights).items()}
+
+    @torch.no_grad()
+    def _store(self, model: nn.Module, row: torch.Tensor) -> None:
+        views = self.views(row)
+        for name, parameter in model.named_parameters():
+            views[name].copy_(parameter)
 
     def views(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the parameters, shape (..., *shape), that rows of shape (..., P) hold.
@@ -52,11 +46,6 @@ class Stack:
             views[name] = view
             first += shape.numel()
         return views
-
-    def write(self, rows: torch.Tensor, parameters: Mapping[str, torch.Tensor]) -> None:
-        """Write parameters into rows."""
-        views = self.views(rows)
-        torch._foreach_copy_(list(views.values()), [parameters[name] for name in views])
 
     @torch.no_grad()
     def load_into(self, model: nn.Module, row: torch.Tensor) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import Any
 from mlptheory.base.errors import InputError, invalid
 from mlptheory.training.recipe import Recipe
 
-FAMILIES = ("S", "B", "CNN")
+FAMILIES = ("S", "B", "CNN", "Linear")
 """Of models that keep nothing between steps but their parameters."""
 
 

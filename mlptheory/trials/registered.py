@@ -195,9 +195,9 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
     """Largest eigenvalue of the training objective's Hessian, look by look, and at a given value of the objective.
 
     The target is where the share `remaining` of the way is left from the loss of chance to the smallest that smoothed
-    labels allow. Objective and Hessian are over the same fixed training examples (smoothed cross-entropy, nothing augmented or
-    dropped), from epoch 1 until the objective L is at the target. With L₁ > target ≥ L₂ at two successive looks, the
-    value at the target is linear in L on the logarithm's scale: log λ = (1 - s) log λ₁ + s log λ₂ with
+    labels allow. Objective and Hessian are over the same fixed training examples (smoothed cross-entropy, nothing
+    augmented or dropped), from epoch 1 until the objective L is at the target. With L₁ > target ≥ L₂ at two successive
+    looks, the value at the target is linear in L on the logarithm's scale: log λ = (1 - s) log λ₁ + s log λ₂ with
     s = (L₁ - target)/(L₁ - L₂). There is none if the first look is at the target already, as it is not known when it
     was met. NaN: Lanczos did not converge, or, at the target, an eigenvalue is not positive.
 

@@ -29,7 +29,7 @@ ALLOWED = {
 }
 
 # Files beside the rooms that belong to one.
-ANNEXES = {"arguments": "cli"}
+ANNEXES = {"arguments": "cli", "options": "cli"}
 
 _DOTTED_NAME = re.compile(r"mlptheory(\.\w+)+(:\w+)?")
 

@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, make_dataclass
+from dataclasses import asdict, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from mlptheory.base.configuration import require_integer
 from mlptheory.base.errors import InputError, invalid, unknown_name
 from mlptheory.base.files import writable_folder
 from mlptheory.base.plugins import load_plugins
+from mlptheory.options import CalibrateOptions, DataOptions, GetOptions, ListOptions, ProbeOptions, TrainOptions
 
 USAGE = """\
 usage: mlptheory COMMAND [OPTIONS]
@@ -25,6 +26,7 @@ Does this claim of deep-learning theory hold for MLPs as they are really trained
 commands
   probe list             the probes and their questions
   probe NAME             plan, run and judge one; --help lists its settings
+  calibrate NAME         how often a probe's verdicts err, where the truth is planted
   train [RECIPE.toml]    train one recipe, every field of it an option
   data list              the datasets, and where their files are looked for
   data get NAME          fetch a dataset's official files, check and unpack them
@@ -37,110 +39,6 @@ options
 """
 
 HELP = ("-h", "--help")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeOptions:
-    """How a probe is run; nothing but the device changes a number.
-
-    Attributes
-    ----------
-    out : str
-        Folder for the result, the report and the store of finished trials.
-    data_root : str or None
-        Where official dataset files are looked for first.
-    workers : int or None
-        Trials beside each other; as many as cores hold, if None.
-    device : str or None
-        cpu, cuda or mps; the best that is there, if None.
-    plugin : tuple of str
-        Python files that register your own datasets, models, probes.
-    plan_only : bool
-        Print the plan and stop; trials that the folder holds are counted as finished.
-    json : bool
-        Print verdicts and files, or the plan, as JSON on stdout, everything else on stderr.
-    """
-
-    out: str = "out"
-    data_root: str | None = None
-    workers: int | None = None
-    device: str | None = None
-    plugin: tuple[str, ...] = ()
-    plan_only: bool = False
-    json: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """How a recipe is run.
-
-    Attributes
-    ----------
-    out : str
-        Folder for the record, the weights and the checkpoint.
-    data_root : str or None
-        Where official dataset files are looked for first.
-    threads : int or None
-        CPU threads, part of the record's digest; all cores, if None.
-    device : str or None
-        cpu, cuda or mps; the best that is there, if None.
-    plugin : tuple of str
-        Python files that register your own datasets and models.
-    json : bool
-        Print the record as JSON on stdout, everything else on stderr.
-    """
-
-    out: str = "out"
-    data_root: str | None = None
-    threads: int | None = None
-    device: str | None = None
-    plugin: tuple[str, ...] = ()
-    json: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListOptions:
-    """What is listed besides the built-in.
-
-    Attributes
-    ----------
-    plugin : tuple of str
-        Python files that register your own probes.
-    """
-
-    plugin: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Where datasets are looked for.
-
-    Attributes
-    ----------
-    data_root : str or None
-        Where official dataset files are looked for first.
-    plugin : tuple of str
-        Python files that register your own datasets.
-    """
-
-    data_root: str | None = None
-    plugin: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class GetOptions:
-    """Where a dataset's archive comes from and goes to.
-
-    Attributes
-    ----------
-    data_root : str or None
-        Folder to put the data in; $MLPTHEORY_DATA or the cache folder, if None.
-    mirror : str or None
-        http, https or file address of the archive or its folder, in place of the publisher's; the checksums stay.
-    """
-
-    data_root: str | None = None
-    mirror: str | None = None
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -209,19 +107,23 @@ def _probe(arguments: list[str]) -> int:
     return _run_probe(probes[arguments[0]], arguments[1:])
 
 
-def _run_probe(cls: Any, arguments: list[str]) -> int:
+def _read_design(cls: Any, options: type, arguments: list[str], prog: str, description: str) -> tuple[Any, Any]:
     import tyro
 
     command = make_dataclass(
         "Command",
         [
             ("probe", Annotated[cls, tyro.conf.arg(name="", help="The design; every field decides the result.")]),
-            ("options", Annotated[ProbeOptions, tyro.conf.arg(name="")]),
+            ("options", Annotated[options, tyro.conf.arg(name="")]),
         ],
         frozen=True,
     )
-    read = read_arguments(command, arguments, prog=f"mlptheory probe {cls.name}", description=cls.question)
-    probe, options = read.probe, read.options
+    read = read_arguments(command, arguments, prog=f"mlptheory {prog} {cls.name}", description=description)
+    return read.probe, read.options
+
+
+def _run_probe(cls: Any, arguments: list[str]) -> int:
+    probe, options = _read_design(cls, ProbeOptions, arguments, "probe", cls.question)
 
     from mlptheory.probes.result import claim_folder
     from mlptheory.trials import FolderStore, WorkerDiedError, require_fitting_data
@@ -259,6 +161,42 @@ def _run_probe(cls: Any, arguments: list[str]) -> int:
     print(f"{plan.seconds:.0f} s planned, {result.timing['taken_s']:.0f} s taken")
     print(f"report: {files['report.html']}")
     print(f"also in {options.out}: {', '.join(sorted(set(files) - {'report.html'}))}")
+    return 0
+
+
+def _calibrate(arguments: list[str]) -> int:
+    from mlptheory.probes.registry import probes
+
+    load_plugins(_plugins_named(arguments))
+    if not arguments or arguments[0] in HELP:
+        print(f"usage: mlptheory calibrate NAME [OPTIONS]\n\nThe probes: {', '.join(probes)}")
+        return 0
+    name = _choose("probe", {each: each for each in probes}, arguments)
+    description = "Judge tables whose truth is planted, and count how often the verdicts are wrong."
+    probe, options = _read_design(probes[name], CalibrateOptions, arguments[1:], "calibrate", description)
+
+    from mlptheory.probes import calibrate
+    from mlptheory.trials import WorkerDiedError
+
+    store = writable_folder("out", options.out) / "store"
+    try:
+        found = calibrate(
+            probe,
+            tables=options.tables,
+            seed=options.seed,
+            bank_runs=options.bank_runs,
+            store=store,
+            workers=options.workers,
+            data_root=options.data_root,
+            device=options.device,
+            plugins=options.plugin,
+        )
+    except WorkerDiedError as error:
+        print(f"mlptheory: {error}", file=sys.stderr)
+        return 1
+    files = found.save(options.out)
+    print(f"in {options.out}: {', '.join(sorted(files))}\n")
+    print(found)
     return 0
 
 
@@ -396,6 +334,7 @@ def _cite(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "probe": _probe,
+    "calibrate": _calibrate,
     "train": _train,
     "data": _data,
     "report": _report,

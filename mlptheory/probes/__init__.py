@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "batchsize": ["BatchSize"],
+        "calibration": ["Calibration", "calibrate"],
         "plan": ["Plan"],
         "probe": ["Probe"],
         "registry": ["probes"],

@@ -5,6 +5,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "calibration": [
+            "ClaimCalibration",
+            "Outcome",
+            "calibrate_claim",
+            "false_verdicts",
+            "family_errors",
+            "reaches_down_to",
+        ],
         "claims": ["DIRECTIONS", "Claim"],
         "contrasts": ["contrast_estimate", "contrast_interval", "linear_trend_coefficients"],
         "critical_batch": ["critical_batch_size"],

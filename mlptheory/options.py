@@ -1,0 +1,143 @@
+"""The options of the commands, beside those of the dataclasses that they are a view of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """How a probe is run; nothing but the device changes a number.
+
+    Attributes
+    ----------
+    out : str
+        Folder for the result, the report and the store of finished trials.
+    data_root : str or None
+        Where official dataset files are looked for first.
+    workers : int or None
+        Trials beside each other; as many as cores hold, if None.
+    device : str or None
+        cpu, cuda or mps; the best that is there, if None.
+    plugin : tuple of str
+        Python files that register your own datasets, models, probes.
+    plan_only : bool
+        Print the plan and stop; trials that the folder holds are counted as finished.
+    json : bool
+        Print verdicts and files, or the plan, as JSON on stdout, everything else on stderr.
+    """
+
+    out: str = "out"
+    data_root: str | None = None
+    workers: int | None = None
+    device: str | None = None
+    plugin: tuple[str, ...] = ()
+    plan_only: bool = False
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions:
+    """How a probe's judgment is calibrated.
+
+    Attributes
+    ----------
+    out : str
+        Folder for calibration.csv, calibration.json and the bank of real runs.
+    tables : int
+        Judged per scenario, of Gaussian noise and of real runs.
+    seed : int
+        Of the tables.
+    bank_runs : int
+        Real runs that are resampled, at least 300; 0 leaves them out.
+    data_root : str or None
+        Where official dataset files are looked for first.
+    workers : int or None
+        Processes; as many as there are cores, if None. Changes no number.
+    device : str or None
+        cpu, cuda or mps, for the bank's runs; the best that is there, if None.
+    plugin : tuple of str
+        Python files that register your own datasets, models, probes.
+    """
+
+    out: str = "out"
+    tables: int = 5000
+    seed: int = 0
+    bank_runs: int = 300
+    data_root: str | None = None
+    workers: int | None = None
+    device: str | None = None
+    plugin: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How a recipe is run.
+
+    Attributes
+    ----------
+    out : str
+        Folder for the record, the weights and the checkpoint.
+    data_root : str or None
+        Where official dataset files are looked for first.
+    threads : int or None
+        CPU threads, part of the record's digest; all cores, if None.
+    device : str or None
+        cpu, cuda or mps; the best that is there, if None.
+    plugin : tuple of str
+        Python files that register your own datasets and models.
+    json : bool
+        Print the record as JSON on stdout, everything else on stderr.
+    """
+
+    out: str = "out"
+    data_root: str | None = None
+    threads: int | None = None
+    device: str | None = None
+    plugin: tuple[str, ...] = ()
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """What is listed besides the built-in.
+
+    Attributes
+    ----------
+    plugin : tuple of str
+        Python files that register your own probes.
+    """
+
+    plugin: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Where datasets are looked for.
+
+    Attributes
+    ----------
+    data_root : str or None
+        Where official dataset files are looked for first.
+    plugin : tuple of str
+        Python files that register your own datasets.
+    """
+
+    data_root: str | None = None
+    plugin: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GetOptions:
+    """Where a dataset's archive comes from and goes to.
+
+    Attributes
+    ----------
+    data_root : str or None
+        Folder to put the data in; $MLPTHEORY_DATA or the cache folder, if None.
+    mirror : str or None
+        http, https or file address of the archive or its folder, in place of the publisher's; the checksums stay.
+    """
+
+    data_root: str | None = None
+    mirror: str | None = None

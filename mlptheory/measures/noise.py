@@ -61,10 +61,17 @@ def gradient_noise_scale(
     evaluation mode (McCandlish et al. 2018, "An empirical model of large-batch training"). Numerator and denominator
     are unbiased; their ratio is not.
 
-    The interval is Fieller's (1954) at 95 %, with the covariance of the two estimates by the jackknife that deletes one
-    group of examples at a time and Student's t with groups - 1 degrees of freedom. It takes the examples for
-    independent draws from a population and the two estimates for normal, and errs on the wide side where the gradient
-    is all noise.
+    The 95 % interval is one for its inverse :math:`\rho = |G|^2 / \operatorname{tr} \Sigma`, turned over: Student's t
+    with groups - 1 degrees of freedom around :math:`\hat\rho`, with the variance
+
+    .. math:: \operatorname{var}_\text{jackknife}(\hat\rho)
+              + \frac{2 \operatorname{tr} \Sigma^2}{n^2 (\operatorname{tr} \Sigma)^2}
+
+    The jackknife deletes one group of examples at a time; the second term is the variance that is left where G = 0,
+    which the jackknife is too unsteady to show, with :math:`\operatorname{tr} \Sigma^2` from the spread of the dot
+    products of groups' means. It takes the examples for independent draws from a population. In simulations (64 and 256
+    examples, ρ n from 0.2 to 128, Gaussian or with lognormal lengths, round or dominated by few directions) it covers
+    the truth 87 to 100 % of the time, least where few long gradients make up the sum.
 
     Parameters
     ----------
@@ -105,12 +112,7 @@ def gradient_noise_scale(
         raise invalid("groups", groups, f"at most half the {len(inputs)} examples")
     sums, squares, sizes = _group_sums(model, loss_per_example, inputs, targets, groups, dtype)
     total = _estimates(sums.sum(), squares.sum(), sizes.sum())
-    # Without group j, the sum's square is 1'D1 less row and column j of the matrix of dot products.
-    without = [
-        _estimates(sums.sum() - 2 * sums[j].sum() + sums[j, j], squares.sum() - squares[j], sizes.sum() - sizes[j])
-        for j in range(groups)
-    ]
-    low, high = _fieller(total, _jackknife_covariance(torch.stack(without)), degrees_of_freedom=groups - 1)
+    low, high = _interval(total, sums, squares, sizes)
     trace, squared = total.tolist()
     return GradientNoise(
         noise_scale=trace / squared if squared > 0 else (math.inf if trace > 0 else math.nan),
@@ -202,28 +204,25 @@ def _estimates(sum_squared: torch.Tensor, squares: torch.Tensor, n: torch.Tensor
     return torch.stack([trace, mean_squared - trace / n])
 
 
-def _jackknife_covariance(without: torch.Tensor) -> torch.Tensor:
-    """Return (J - 1)/J Σ (θ₍ⱼ₎ - θ̄)(θ₍ⱼ₎ - θ̄)' of J estimates, each of which lacks one group."""
-    centered = without - without.mean(dim=0)
-    return centered.T @ centered * (len(without) - 1) / len(without)
-
-
-def _fieller(estimates: torch.Tensor, covariance: torch.Tensor, degrees_of_freedom: int) -> tuple[float, float]:
-    """Return the ratios R ≥ 0 with |tr Σ - R |G|²| ≤ t · its standard error, as an interval."""
+def _interval(
+    total: torch.Tensor, dots: torch.Tensor, squares: torch.Tensor, sizes: torch.Tensor
+) -> tuple[float, float]:
+    """Return the 95 % interval of tr Σ / |G|²."""
     from scipy.special import stdtrit
 
-    t_squared = float(stdtrit(degrees_of_freedom, 0.975)) ** 2
-    trace, squared = estimates.tolist()
-    (var_trace, cov), (_, var_squared) = covariance.tolist()
-    a = squared**2 - t_squared * var_squared
-    half_b = trace * squared - t_squared * cov
-    c = trace**2 - t_squared * var_trace
-    # The set where a R² - 2 half_b R + c ≤ 0, of which only R ≥ 0 can be.
-    root = math.sqrt(max(half_b**2 - a * c, 0.0))
-    if a > 0:
-        low, high = (half_b - root) / a, (half_b + root) / a
-        # Where |G|² is estimated far below 0 no ratio fits; an infinite one comes nearest.
-        return (max(low, 0.0), high) if high >= 0 else (math.inf, math.inf)
-    if c <= 0:
+    trace, squared = total.tolist()
+    if trace <= 0:
+        return (0.0, 0.0) if squared > 0 else (0.0, math.inf)
+    n, groups = sizes.sum(), len(sizes)
+    # Without group j, the sum's square is that of all, less twice row j of the dot products, plus their diagonal's j.
+    sums_squared = dots.sum() - 2 * dots.sum(dim=1) + dots.diagonal()
+    without = _estimates(sums_squared, squares.sum() - squares, n - sizes)
+    rho, rho_without = squared / trace, without[1] / without[0]
+    jackknife = (rho_without - rho_without.mean()).square().sum() * (groups - 1) / groups
+    # A dot product of two groups' sums has the variance m² tr Σ² if G = 0, with m the examples of each.
+    apart = dots[~torch.eye(groups, dtype=torch.bool)]
+    degenerate = 2 * apart.var(correction=0) * (groups / n) ** 2 / (n * trace) ** 2
+    error = float(stdtrit(groups - 1, 0.975)) * math.sqrt(jackknife + degenerate)
+    if not math.isfinite(error):
         return 0.0, math.inf
-    return ((half_b - root) / a if a < 0 else math.inf), math.inf
+    return tuple(1 / end if end > 0 else math.inf for end in (rho + error, rho - error))

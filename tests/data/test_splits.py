@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from mlptheory.base import InputError
-from mlptheory.data import Dataset, split_validation, subset, with_label_noise
+from mlptheory.base.random import uniform
+from mlptheory.data import Dataset, split_validation, subset, with_label_noise, with_shuffled_labels
 
 # Balanced, lopsided, one example a class, one class, one example, an empty class, a big class beside many small ones.
 COUNTS = [[6, 6, 6], [1, 30, 4, 2], [1, 1, 1, 1], [7], [1], [3, 0, 5], [40] + [1] * 12, [13, 11, 7, 5, 3, 2]]
@@ -110,3 +111,24 @@ def test_bad_label_noise():
             with_label_noise(dataset_of([2, 2]), fraction, 0)
     with pytest.raises(InputError, match="needs 2 classes"):
         with_label_noise(dataset_of([4]), 0.5, 0)
+
+
+def test_shuffled_labels_are_a_permutation_that_says_nothing_of_the_images():
+    dataset = dataset_of([60, 30, 10])
+    once, again, other = (with_shuffled_labels(dataset, seed) for seed in (0, 0, 1))
+    assert torch.equal(once.labels, again.labels) and not torch.equal(once.labels, other.labels)
+    assert once.images is dataset.images
+    hits = np.zeros(3)
+    for seed in range(300):
+        labels = with_shuffled_labels(dataset, seed).labels
+        assert torch.equal(labels.bincount(), dataset.labels.bincount())
+        hits += labels[dataset.labels == 2].bincount(minlength=3).numpy()
+    # 3,000 draws without replacement from shares 0.6, 0.3, 0.1: narrower than binomial; 5 of its standard deviations.
+    shares = np.array([0.6, 0.3, 0.1])
+    assert (np.abs(hits - 3000 * shares) < 5 * np.sqrt(3000 * shares * (1 - shares))).all()
+
+
+def test_other_purposes_draw_other_numbers():
+    dataset = dataset_of([40, 40])
+    order = np.argsort(uniform(0, "order", 0, np.arange(80), 1)[:, 0], kind="stable")
+    assert not torch.equal(with_shuffled_labels(dataset, 0).labels, dataset.labels[torch.from_numpy(order)])

@@ -20,7 +20,7 @@ from mlptheory.training import (
 )
 
 EXACT = {"rtol": 0, "atol": 1e-10}
-LION, ADAMW = OptimizerConfig(name="lion", lr=1e-3), OptimizerConfig(name="adamw", lr=3e-3)
+LION, ADAMW = OptimizerConfig(name="lion", lr=1e-3), OptimizerConfig(name="adamw", lr=1e-3)
 SGD = OptimizerConfig(name="sgd", lr=0.05)
 STEPS = BudgetConfig(amount=200, unit="steps", batch_size=16)
 SMLP, BMLP = ModelConfig(name="S-2/Wi-6"), ModelConfig(name="B-1/Wi-5")
@@ -51,9 +51,7 @@ def assert_same(member, single, **tolerance):
     for name in left:
         np.testing.assert_allclose(left[name].cpu(), right[name].cpu(), **tolerance, err_msg=name)
     assert [row[:3] for row in member.history] == [row[:3] for row in single.history]
-    np.testing.assert_allclose(
-        [row[3] for row in member.history], [row[3] for row in single.history], **tolerance
-    )
+    np.testing.assert_allclose([row[3] for row in member.history], [row[3] for row in single.history], **tolerance)
     assert list(member.evaluations) == list(single.evaluations)
     for split, evaluation in member.evaluations.items():
         other = single.evaluations[split]
@@ -106,7 +104,9 @@ RECIPES = {
     "adamw, NTK": _recipe(model=replace(SMLP, parametrization="ntk"), optimizer=ADAMW),
     "epochs, last batches left out": _recipe(budget=BudgetConfig(amount=3, batch_size=12, drop_last=True)),
     "sgd, a budget of compute": _recipe(
-        model=ModelConfig(name="B-1/Wi-256"), budget=BudgetConfig(amount=1, unit="compute", batch_size=41), optimizer=SGD
+        model=ModelConfig(name="B-1/Wi-256"),
+        budget=BudgetConfig(amount=1, unit="compute", batch_size=41),
+        optimizer=SGD,
     ),
 }
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mlptheory.base.configuration import from_plain
+from mlptheory.base.configuration import from_plain, to_plain
 from mlptheory.probes import probes
+from mlptheory.probes.calibration import FAMILY
 from mlptheory.probes.result import load_result
+from mlptheory.stats import proportion_interval
 from mlptheory.training import Recipe, read_recipe
 from mlptheory.trials.record import Record, unpack_predictions
 
@@ -51,6 +53,38 @@ def test_every_verdict_follows_from_its_table(folder):
         assert (old.effect, old.low, old.high) == pytest.approx((new.effect, new.low, new.high), rel=1e-9)
     assert len(result.table) == len(result.design["trials"])
     assert json.loads((EXPERIMENTS / folder / "result.json").read_text())["environment"]["versions"]["torch"]
+
+
+@pytest.mark.parametrize("folder", MEASURED["calibrations"]())
+def test_every_calibration_is_of_the_probe_as_it_stands_and_follows_from_its_counts(folder):
+    calibration = MEASURED["calibrations"]()[folder]
+    design, rows = calibration["design"], calibration["rows"]
+    probe = from_plain(probes[design["probe"]], design["settings"], design["probe"])
+    assert design["claims"] == [to_plain(claim) for claim in probe.claims()]
+    assert design["scenarios"] == [to_plain(scenario) for scenario in probe.scenarios()]
+    assert design["tables"] >= 5000 and design["bank"]["runs"] >= 300
+    bank = (EXPERIMENTS / folder / "bank.csv").read_text(encoding="utf-8").splitlines()
+    assert len(bank) == 1 + design["bank"]["runs"]
+    names = [claim.id for claim in probe.claims()]
+    expected = [
+        (kind, scenario.name, name)
+        for kind in ("simulated", "bank")
+        for scenario in probe.scenarios()
+        for name in (*names, FAMILY)
+    ]
+    assert [(row["kind"], row["scenario"], row["claim"]) for row in rows] == expected
+    for row in rows:
+        holds = True
+        for name in ("false_supported", "false_contradicted", "false_any", "zero_rejected", "coverage"):
+            if row[name] is None:
+                continue
+            n = row["intervals"] if name in ("coverage", "zero_rejected") else row["tables"]
+            again = proportion_interval(round(row[name] * n), n, 0.999)
+            assert (row[name], row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(
+                (again.share, again.low, again.high), rel=1e-9
+            )
+            holds = holds and (again.high >= 0.95 if name == "coverage" else again.low <= 0.05)
+        assert row["holds"] == holds
 
 
 def test_the_page_of_results_is_what_the_records_say():

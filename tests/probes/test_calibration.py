@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -305,3 +306,14 @@ def test_the_command_writes_and_says_what_python_finds(commanded, toy, plugin):
 def test_the_command_refuses_on_one_line(refused, tmp_path):
     assert "probe = 'batchsiz': unknown; did you mean 'batchsize'?" in refused("calibrate", "batchsiz")
     assert "tables = 0" in refused("calibrate", "batchsize", "--tables", "0", "--out", str(tmp_path))
+
+
+def test_the_page_of_results_shows_every_line(found):
+    measured = runpy.run_path(str(REPOSITORY / "docs" / "measured.py"))
+    text = measured["calibration_text"](json.loads(json.dumps(found.to_plain())))
+    lines = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    assert len(lines) == len(found.rows) + 4  # two kinds, each with a heading for claims and one for the family
+    (row,) = rows_of(found, kind="bank", scenario="margin", claim="rises")
+    low, high = 100 * row["coverage_low"], 100 * row["coverage_high"]
+    assert any(f"{100 * row['coverage']:.2f} [{low:.2f}, {high:.2f}]" in line for line in lines)
+    assert f"### {RUNS} real runs, resampled" in text and found.design["bank"]["digest"][:16] in text

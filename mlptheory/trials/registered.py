@@ -196,10 +196,10 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
 
     The target is where the share `remaining` of the way is left from the loss of chance to the smallest that smoothed
     labels allow. Objective and Hessian are over the same fixed training examples (smoothed cross-entropy, nothing
-    augmented or dropped), from epoch 1 until the objective L is at the target. With L₁ > target ≥ L₂ at two successive
-    looks, the value at the target is linear in L on the logarithm's scale: log λ = (1 - s) log λ₁ + s log λ₂ with
-    s = (L₁ - target)/(L₁ - L₂). There is none if the first look is at the target already, as it is not known when it
-    was met. NaN: Lanczos did not converge, or, at the target, an eigenvalue is not positive.
+    augmented or dropped), after the first step and until the objective L is at the target. With L₁ > target ≥ L₂ at two
+    successive looks, the value at the target is linear in L on the logarithm's scale: log λ = (1 - s) log λ₁ + s log λ₂
+    with s = (L₁ - target)/(L₁ - L₂). There is none if the first look is at the target already, as it is not known when
+    it was met. NaN: Lanczos did not converge, or, at the target, an eigenvalue is not positive.
 
     Norm-weighted is ‖W‖² λ with W all scale-invariant parameters, for models that have some. λ stays that of all
     parameters.
@@ -209,7 +209,7 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
     least = smallest_loss(classes, state.recipe.label_smoothing)
     target_loss = least + remaining * (math.log(classes) - least)
     losses = _seen(state, "sharpness_loss")
-    if state.epoch == 0 or (losses and losses[-1] <= target_loss):
+    if state.step == 0 or (losses and losses[-1] <= target_loss):
         return {}
     found = _top_of_hessian(state.model, state.examples, state.recipe, examples)
     looks = {"sharpness": _sharpness(found)}
@@ -231,7 +231,7 @@ def observe_steps_to_target(state: TrainingState, accuracy: float, split: str = 
 
     Evaluates at each look until then. With accuracies a₁ < target ≤ a₂ at two successive looks after t₁ and t₂ steps,
     log t = (1 - s) log t₁ + s log t₂ with s = (target - a₁)/(a₂ - a₁); t = s t₂ if t₁ = 0. There is no value if the
-    first look, unless it is before the first step, is at the target already: look every "doubling" to have one.
+    first look, unless it is before the first step, is at the target already: look every "octave" to have one.
     """
     require_number("accuracy", accuracy, 0, 1)
     quantity = "steps_to_target_accuracy"

@@ -24,6 +24,7 @@ from mlptheory.training import (
     observers,
     prepare_examples,
     train,
+    train_ensemble,
 )
 from mlptheory.trials import MeasureContext, Measurement, Schedule, Trial, run_trial
 from mlptheory.trials.registered import measures
@@ -170,6 +171,24 @@ def test_sharpness_is_seen_until_the_target_and_interpolated_there():
     for index, name in ((1, "sharpness_at_target"), (2, "norm_weighted_sharpness_at_target")):
         expected = math.exp(np.interp(-TARGET, [-before[0], -after[0]], np.log([before[index], after[index]])))
         assert _rows(trained, name) == {crossing: pytest.approx(expected, rel=1e-4)}
+
+
+def test_sharpness_can_be_seen_within_an_epoch():
+    trained = train(RECIPE, [replace(SHARPNESS, every="octave")], device="cpu")
+    steps = [step for step, _, name, _ in trained.history if name == "sharpness"]
+    assert steps[:6] == [1, 2, 3, 4, 5, 6]
+    ((step, *_),) = [row for row in trained.history if row[2] == "sharpness_at_target"]
+    assert step == steps[-1]
+
+
+def test_a_member_of_an_ensemble_is_seen_as_a_run_of_its_own():
+    looks = [SHARPNESS, Observer(name="steps_to_target", every="octave", parameters=(("accuracy", 0.15),))]
+    recipes = [replace(RECIPE, seed=seed, precision="float64") for seed in (0, 1)]
+    for recipe, member in zip(recipes, train_ensemble(recipes, looks, device="cpu"), strict=True):
+        alone = train(recipe, looks, device="cpu")
+        assert [row[:3] for row in member.history] == [row[:3] for row in alone.history]
+        assert [row[3] for row in member.history] == pytest.approx([row[3] for row in alone.history], rel=1e-6)
+        assert _rows(member, "sharpness_at_target") and _rows(member, "steps_to_target")
 
 
 def test_where_the_first_look_is_below_the_target_there_is_no_value_at_it():

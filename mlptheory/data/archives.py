@@ -131,8 +131,9 @@ def _read(content: IO[bytes], name: str) -> bytes:
 
 
 def _tar_members(archive: Path, most_bytes: int) -> Iterator[tuple[str, IO[bytes] | None]]:
-    # Headers are read into memory: all that comes out of the compression is bounded, with room for headers and padding.
-    with gzip.open(archive) as opened, tarfile.open(fileobj=_Bounded(opened, 2 * most_bytes), mode="r|") as tar:
+    # Headers are read into memory: all that comes out of the compression is bounded, with room for honest headers.
+    most = most_bytes + _BLOCK
+    with gzip.open(archive) as opened, tarfile.open(fileobj=_Bounded(opened, most), mode="r|") as tar:
         for member in tar:
             if not member.isfile() and not member.isdir():
                 raise RefusedArchiveError(f"member {member.name!r} is neither a file nor a folder")

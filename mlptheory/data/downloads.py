@@ -210,7 +210,9 @@ def _require_room(place: Path, source: Source, part: Path, *, fetched: bool) -> 
 def _fetched_archive(source: Source, url: str, part: Path, patience: Patience, progress: bool) -> Path:
     """Bring `part` to be the right archive, or raise."""
     for may_begin_anew in (True, False):
-        with tqdm(total=source.size, unit="B", unit_scale=True, desc=source.filename, disable=not progress) as bar:
+        # Shown once it lasts: a refusal stays one line.
+        appearance = {"unit": "B", "unit_scale": True, "desc": source.filename, "delay": 0.5}
+        with tqdm(total=source.size, disable=not progress, **appearance) as bar:
             try:
                 in_one_piece = transfer(url, part, source.size, patience=patience, bar=bar)
             except OSError as error:

@@ -100,12 +100,12 @@ def transfer(url: str, part: Path, size: int, *, patience: Patience, bar: Any) -
                 discard(part)
         failures = 1 if _size(part) - before >= _ENOUGH_TO_GO_ON else failures + 1
         if failures >= patience.tries:
-            raise DownloadError(
-                f"{url}: {reason}; gave up after {failures} tries with {_size(part)} of {size} bytes, which are kept: "
-                "the same command goes on"
-            )
+            came = _size(part)
+            kept = f" with {came} of {size} bytes, which are kept: the same command goes on" if came else ""
+            raise DownloadError(f"{url}: {reason}; gave up after {failures} tries{kept}")
         wait_s = patience.wait_s * 2 ** (failures - 1)
         bar.set_postfix_str(f"{reason}; again in {wait_s:.0f} s")
+        bar.delay = 0  # it is shown now, and its line must be ended
         time.sleep(wait_s)
     return in_one_piece
 
@@ -133,8 +133,8 @@ def _copy(url: str, part: Path, size: int, timeout_s: float, bar: Any) -> bool:
         if not goes_on:
             part.write_bytes(b"")
             write_atomically(_note(part), json.dumps(validators))
-            bar.reset(total=size)
-        bar.set_postfix_str("")
+            bar.n = 0
+        bar.set_postfix_str("", refresh=False)
         _receive(answer, part, size, timeout_s, bar)
     return not goes_on
 
@@ -279,4 +279,5 @@ def keep_aside(part: Path) -> Path:
 
 
 def _one_line(reason: object) -> str:
+    reason = getattr(reason, "strerror", None) or reason
     return " ".join(str(reason).split()) or type(reason).__name__

@@ -53,9 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _give(self, answer: Answer, server: Server) -> None:
         start = answer.start_for(self.headers)
-        if start and start >= len(answer.content):
-            self.send_error(416)
-            return
+        start = 0 if answer.status else start
         self.send_response(answer.status or (206 if start else 200))
         for name, value in answer.headers.items():
             self.send_header(name, value)

@@ -45,7 +45,7 @@ def test_roots_come_in_order(tmp_path, monkeypatch):
     assert data_roots() == [("the cache folder", places[2])]
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "stl10", "tinyimagenet"])
 def test_missing_data_name_every_place_and_the_remedy(name, tmp_path, monkeypatch):
     monkeypatch.setenv("MLPTHEORY_DATA", str(tmp_path / "environment"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -57,7 +57,8 @@ def test_missing_data_name_every_place_and_the_remedy(name, tmp_path, monkeypatc
         str(tmp_path / "given"),
         str(tmp_path / "environment"),
         "mlptheory",
-        "https://",
+        f"mlptheory data get {name}",
+        "://",
         "--data-root",
     ]
     assert [part for part in [*expected, "MLPTHEORY_DATA=FOLDER"] if part not in message] == []

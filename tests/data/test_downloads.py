@@ -99,6 +99,13 @@ def test_a_redirect_is_followed_with_its_range(get, server, answer, archive):
     assert server.requests[-1][0] == "/elsewhere"
 
 
+def test_a_proxy_is_taken_from_the_environment(get, server, answer, archive, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.url)
+    server.answers = [answer(archive)]
+    check(get(mirror="http://things.invalid/"))
+    assert server.requests[0][0] == "http://things.invalid/things.tar.gz"
+
+
 # Cut and slow
 
 

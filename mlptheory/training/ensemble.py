@@ -47,7 +47,7 @@ class Ensemble:
         self.settings, self.device = tuple(settings), settings[0].device
         self.recipe, self.precision = settings[0].recipe, settings[0].precision
         models = [setting.initial_model() for setting in settings]
-        self.shown = models[0]
+        self._shown = models[0]
         self._skeleton = copy.deepcopy(models[0]).train()
         self._multipliers = lr_multipliers(models[0], self.recipe.optimizer.name)
         self.stack = Stack(models)
@@ -155,7 +155,7 @@ class Ensemble:
         if not due:
             return
         for member in self._going_on:
-            model = self.stack.load_into(self.shown, self.stack.weights[member])
+            model = self.stack.load_into(self._shown, self.stack.weights[member]).train()
             optimizer_state, history = self._optimizer_state(member, model), self.histories[member]
             history += self.settings[member].look(due, model, optimizer_state, self.step, self.epoch, history)
 

@@ -114,14 +114,15 @@ class StackedOptimizer:
 
     def write_into(self, optimizer: torch.optim.Optimizer, parameters: Mapping[str, torch.Tensor], member: int) -> None:
         """Give torch's own optimizer of one member's parameters the state it would have had."""
-        if not self.steps:
+        if not self.steps or not self.moments:
             return
         views = {name: self.stack.views(moment[member]) for name, moment in self.moments.items()}
-        for path, parameter in parameters.items():
+        names = {parameter: name for name, parameter in parameters.items()}
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
             state = optimizer.state[parameter]
             if self.config.name == "adamw":
                 state["step"] = torch.tensor(float(self.steps))
-            state.update({name: by_path[path].clone() for name, by_path in views.items()})
+            state.update({name: by_path[names[parameter]].clone() for name, by_path in views.items()})
 
     def state(self) -> dict[str, Any]:
         """Return everything that decides the next steps, but for the weights."""

@@ -147,7 +147,8 @@ def _packed(view: torch.Tensor) -> tuple[int, ...]:
 
 def _clipped(gradients: Mapping[str, torch.Tensor], largest: float) -> dict[str, torch.Tensor]:
     """Scale each member's gradients as torch.nn.utils.clip_grad_norm_ does."""
-    norms = [torch.linalg.vector_norm(each, dim=tuple(range(1, each.dim()))) for each in gradients.values()]
+    arrays = [each if each.dim() > 1 else each[:, None] for each in gradients.values()]
+    norms = [torch.linalg.vector_norm(each, dim=tuple(range(1, each.dim()))) for each in arrays]
     total = torch.linalg.vector_norm(torch.stack(norms), dim=0)
     factors = (largest / (total + 1e-6)).clamp_(max=1.0)
     return {name: each * _along(factors, each) for name, each in gradients.items()}

@@ -42,8 +42,10 @@ class Stack:
         views, first = {}, 0
         for name, shape in self._shapes.items():
             columns = rows.detach().narrow(-1, first, shape.numel())
-            view = columns.unflatten(-1, shape[::-1]).mT if len(shape) == 2 else columns.unflatten(-1, shape)
-            views[name] = view
+            if len(shape) == 2:
+                views[name] = columns.view((*rows.shape[:-1], *shape[::-1])).mT
+            else:
+                views[name] = columns.view((*rows.shape[:-1], *shape))
             first += shape.numel()
         return views
 

@@ -20,6 +20,9 @@ LARGEST = 16
 CPU_WORK = 10_000_000
 """Parameters times batch size up to which a CPU spends more on starting operations than on arithmetic."""
 
+CPU_PARAMETERS = 300_000
+"""Parameters up to which a CPU does not spend more on moving the weights of all members than it saves."""
+
 CUDA_BATCH_SIZE = 4096
 """Batch size up to which a GPU trains members together."""
 
@@ -45,10 +48,13 @@ def group_trials(trials: Sequence[Trial], device: str) -> tuple[tuple[int, ...],
 
     Notes
     -----
-    It pays where starting an operation costs more than its arithmetic. On a CPU that is taken to be so for MLPs whose
-    parameters times batch size are at most 10^7; on CUDA for MLPs with batches of at most 4096, which has not been
-    measured; elsewhere nowhere. Parameters are those the model's name tells, D · W² (S-MLP) or D · 2k · W² (B-MLP),
-    without first layer, last layer and vectors, so that the rule needs no data.
+    It pays where starting an operation costs more than its arithmetic. On a CPU that is taken to be so for MLPs of at
+    most 300,000 parameters whose parameters times batch size are at most 10^7: with 8 members a worker,
+    ``benchmarks/ensemble.py`` found 3.2 times the speed of single runs at B-2/Wi-64 and batch 16, 1.5 at batch 128,
+    1.5 at B-2/Wi-128 and batch 4, but 1.0 at B-2/Wi-64 and batch 512 and 0.8 at B-3/Wi-256 and batch 4. On CUDA it is
+    taken to be so for MLPs with batches of at most 4096, which has not been measured; elsewhere nowhere. Parameters are
+    those the model's name tells, D · W² (S-MLP) or D · 2k · W² (B-MLP), without first layer, last layer and vectors,
+    so that the rule needs no data.
 
     Examples
     --------
@@ -135,7 +141,8 @@ def _pays(recipe: Recipe, device: str) -> bool:
         return False
     if device == "cuda":
         return batch_size <= CUDA_BATCH_SIZE
-    return device == "cpu" and batch_size * _told_parameters(name) <= CPU_WORK
+    parameters = _told_parameters(name)
+    return device == "cpu" and parameters <= CPU_PARAMETERS and parameters * batch_size <= CPU_WORK
 
 
 def _told_parameters(name: ParsedName) -> int:

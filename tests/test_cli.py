@@ -53,6 +53,8 @@ def comparable(folder: Path) -> dict:
         ["probe", "--help"],
         ["probe", "-h"],
         ["probe", "batchsize", "--help"],
+        ["calibrate", "--help"],
+        ["calibrate", "batchsize", "--help"],
         ["train", "--help"],
         ["data", "--help"],
         ["data", "list", "--help"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -12,12 +12,17 @@ import torch
 from torch import nn
 
 from mlptheory.base.configuration import require_integer
+from mlptheory.data import Batch
+from mlptheory.models import count_parameters
 from mlptheory.training.budget import budget_steps, recipe_macs, steps_per_epoch
-from mlptheory.training.device import autocast, default_device, resolve_precision
+from mlptheory.training.device import autocast, default_device, resolve_precision, weight_dtype
+from mlptheory.training.ensemble import Ensemble
 from mlptheory.training.examples import prepare_examples, training_size
 from mlptheory.training.loop import Run
 from mlptheory.training.observation import Observer
 from mlptheory.training.recipe import Recipe
+from mlptheory.training.setting import Setting
+from mlptheory.training.together import require_together
 
 GIB = 2**30
 _STATES_PER_WEIGHT = {"lion": 1, "adamw": 2, "sgd": 1}
@@ -94,20 +99,22 @@ def planned_work(recipe: Recipe, observers: Sequence[Observer] = (), data_root: 
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one training run.
+    """The cost of one training run, or of an ensemble that is trained as one.
 
     Attributes
     ----------
     work : Work
-        What is to be done.
+        What is to be done by each member.
     parameters : int
-        Trainable parameters.
+        Trainable parameters of each.
     peak_gib : float
         Weights, gradients, optimizer states, what the backward pass keeps of one microbatch, and the resident
         dataset. The libraries' own memory (about 0.4 GiB a process on a CPU) comes on top.
     step_s, epoch_s, evaluation_s : float
-        Seconds of one step, of beginning an epoch and of one evaluation: the median, or one, of a few measured on
-        this machine as busy as it is now.
+        Seconds of one step, of beginning an epoch and of one evaluation, of all members: the median, or one, of a few
+        measured on this machine as busy as it is now.
+    members : int
+        Runs that are trained as one.
     """
 
     work: Work
@@ -116,10 +123,11 @@ class Cost:
     step_s: float
     epoch_s: float
     evaluation_s: float
+    members: int = 1
 
     @property
     def seconds(self) -> float:
-        """Seconds of the whole run."""
+        """Seconds of the whole run, or of all members' together."""
         return self.seconds_of(self.work)
 
     def seconds_of(self, work: Work) -> float:
@@ -145,7 +153,11 @@ def saved_for_backward_bytes(model: nn.Module, inputs: torch.Tensor) -> int:
     >>> saved_for_backward_bytes(nn.Linear(3, 2), torch.zeros(5, 3))
     60
     """
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    return _kept_bytes(lambda: model(inputs), model.parameters())
+
+
+def _kept_bytes(forward: Callable[[], torch.Tensor], weights: Iterable[torch.Tensor]) -> int:
+    parameters = {weight.untyped_storage().data_ptr() for weight in weights}
     # The tensors stay referenced here, so that no freed storage's address is used twice.
     kept: dict[int, torch.Tensor] = {}
 
@@ -155,7 +167,7 @@ def saved_for_backward_bytes(model: nn.Module, inputs: torch.Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        model(inputs)
+        forward()
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
@@ -167,8 +179,9 @@ def estimate_cost(
     device: str | None = None,
     threads: int | None = None,
     measured_steps: int = 3,
+    members: int = 1,
 ) -> Cost:
-    """Estimate what `train` will cost on this machine, by taking a few real steps.
+    """Estimate what `train` or `train_ensemble` will cost on this machine, by taking a few real steps.
 
     Parameters
     ----------
@@ -178,6 +191,8 @@ def estimate_cost(
         CPU threads to measure with; the process's own, if None.
     measured_steps : int
         Steps timed, after one that is not.
+    members : int
+        Runs that are trained as one; 1 is a single run.
 
     Returns
     -------
@@ -191,6 +206,7 @@ def estimate_cost(
     (190, True)
     """
     require_integer("measured_steps", measured_steps, 1)
+    require_integer("members", members, 1)
     device = device or default_device()
     precision = resolve_precision(recipe.precision, device)
     before = torch.get_num_threads()
@@ -198,23 +214,33 @@ def estimate_cost(
         torch.set_num_threads(threads)
     try:
         examples = prepare_examples(recipe.data, recipe.seed, data_root)
-        run = Run(replace(recipe, start="initialization"), examples, device, precision)
+        setting = Setting(replace(recipe, start="initialization"), examples, device, precision)
+        run = _begin(setting, members)
         step_s, epoch_s = _time_steps(run, measured_steps)
-        evaluation_s = _time_evaluation(run)
+        evaluation_s = members * _time_evaluation(setting)
     finally:
         torch.set_num_threads(before)
-    parameters = sum(parameter.numel() for parameter in run.model.parameters() if parameter.requires_grad)
+    parameters = count_parameters(setting.initial_model())
     return Cost(
         work=planned_work(recipe, observers, data_root),
         parameters=parameters,
-        peak_gib=_peak_bytes(run, parameters) / GIB,
+        peak_gib=_peak_bytes(run, setting, members * parameters) / GIB,
         step_s=step_s,
         epoch_s=epoch_s,
         evaluation_s=evaluation_s,
+        members=members,
     )
 
 
-def _time_steps(run: Run, measured_steps: int) -> tuple[float, float]:
+def _begin(setting: Setting, members: int) -> Run | Ensemble:
+    if members == 1:
+        return Run(setting.recipe, setting.examples, setting.device, setting.precision)
+    recipes = [replace(setting.recipe, seed=setting.recipe.seed + member) for member in range(members)]
+    require_together(recipes)
+    return Ensemble([replace(setting, recipe=recipe) for recipe in recipes])
+
+
+def _time_steps(run: Run | Ensemble, measured_steps: int) -> tuple[float, float]:
     """Return the seconds of one step, its batch included, and of beginning an epoch."""
     step_s, epoch_s = [], 0.0
     began = time.perf_counter()
@@ -230,22 +256,21 @@ def _time_steps(run: Run, measured_steps: int) -> tuple[float, float]:
     return statistics.median(step_s[1:]), epoch_s
 
 
-def _endless(run: Run):
+def _endless(run: Run | Ensemble) -> Iterator[Batch]:
     epoch = 0
     while True:
         yield from run.loader.batches(epoch)
         epoch += 1
 
 
-def _time_evaluation(run: Run) -> float:
+def _time_evaluation(setting: Setting) -> float:
     """Return the seconds of one evaluation of the test set, timed on at most 2,048 of its examples."""
-    test = run.examples.test
+    test = setting.examples.test
     part = replace(test, images=test.images[:2048], labels=test.labels[:2048])
-    whole, run.examples = run.examples, replace(run.examples, test=part)
-    run.evaluate("test")
+    timed, model = replace(setting, examples=replace(setting.examples, test=part)), setting.initial_model()
+    timed.evaluate_model(model, "test")
     began = time.perf_counter()
-    run.evaluate("test")
-    run.examples = whole
+    timed.evaluate_model(model, "test")
     return (time.perf_counter() - began) * len(test) / len(part)
 
 
@@ -254,17 +279,20 @@ def _finish(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _peak_bytes(run: Run, parameters: int) -> int:
-    recipe = run.recipe
-    weight_bytes = next(run.model.parameters()).element_size()
-    microbatch = min(recipe.budget.microbatch or recipe.budget.batch_size, recipe.budget.batch_size)
-    batch = next(iter(run.loader.batches(0)))
-    inputs = batch.inputs[:2].clone()  # a slice would count the whole batch's storage
-    run.model.eval()
-    with autocast(run.precision, run.device):
-        per_example = saved_for_backward_bytes(run.model, inputs) / len(inputs)
-    examples = run.examples
+def _peak_bytes(run: Run | Ensemble, setting: Setting, parameters: int) -> int:
+    recipe, examples = setting.recipe, setting.examples
+    budget, weight_bytes = recipe.budget, weight_dtype(setting.precision).itemsize
+    members = len(run.settings) if isinstance(run, Ensemble) else 1
+    inputs = torch.zeros(2 * members, *run.loader.input_shape, dtype=weight_dtype(setting.precision), device=run.device)
+    if isinstance(run, Ensemble):
+        run.skeleton.eval()
+        kept = _kept_bytes(lambda: run.logits(inputs, {}), [run.stack.weights])
+    else:
+        run.model.eval()
+        with autocast(run.precision, run.device):
+            kept = saved_for_backward_bytes(run.model, inputs)
     resident = examples.train.images.numel() + examples.test.images.numel()
-    batch_bytes = 2 * recipe.budget.batch_size * inputs[0].numel() * weight_bytes
+    microbatch = min(budget.microbatch or budget.batch_size, budget.batch_size)
+    batch_bytes = 2 * members * budget.batch_size * inputs[0].numel() * weight_bytes
     states = (2 + _STATES_PER_WEIGHT[recipe.optimizer.name]) * parameters * weight_bytes
-    return int(states + per_example * microbatch + batch_bytes + resident)
+    return int(states + kept / 2 * microbatch + batch_bytes + resident)

@@ -48,7 +48,7 @@ class Ensemble:
         self.recipe, self.precision = settings[0].recipe, settings[0].precision
         models = [setting.initial_model() for setting in settings]
         self._shown = models[0]
-        self._skeleton = copy.deepcopy(models[0]).train()
+        self.skeleton = copy.deepcopy(models[0]).train()
         self._multipliers = lr_multipliers(models[0], self.recipe.optimizer.name)
         self.stack = Stack(models)
         self.optimizer = StackedOptimizer(
@@ -88,10 +88,8 @@ class Ensemble:
         """Take one optimizer step of every member on its own part of a joint batch."""
         recipe, members = self.recipe, len(self.settings)
         size = len(batch.targets) // members
-        inputs = batch.inputs.unflatten(0, (members, size))
         parameters = self.stack.parameters
-        with autocast(self.precision, self.device):
-            logits = vmap(self._forward)(parameters, self._dropout_masks(size), inputs).flatten(0, 1)
+        logits = self.logits(batch.inputs, self._dropout_masks(size))
         if logits.dtype != torch.float64:
             logits = logits.float()
         examples = smoothed_cross_entropy(logits, batch, recipe.label_smoothing)
@@ -106,16 +104,22 @@ class Ensemble:
         self.step += 1
         self.count += size
 
+    def logits(self, inputs: torch.Tensor, masks: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the logits of every member, dropped out by masks, for its own part of joint inputs (M·B, C, H, W)."""
+        own = inputs.unflatten(0, (len(self.settings), -1))
+        with autocast(self.precision, self.device):
+            return vmap(self._forward)(self.stack.parameters, masks, own).flatten(0, 1)
+
     def _forward(
         self, parameters: dict[str, torch.Tensor], masks: dict[str, torch.Tensor], inputs: torch.Tensor
     ) -> torch.Tensor:
-        return functional_call(self._skeleton, {**parameters, **masks}, inputs)
+        return functional_call(self.skeleton, {**parameters, **masks}, inputs)
 
     def _dropout_masks(self, size: int) -> dict[str, torch.Tensor]:
         if not self.recipe.model.dropout:
             return {}
         own = [
-            dropout_masks(self._skeleton, setting.recipe.seed, self.step, slice(0, size), size)
+            dropout_masks(self.skeleton, setting.recipe.seed, self.step, slice(0, size), size)
             for setting in self.settings
         ]
         return {name: torch.stack([masks[name] for masks in own]).to(self.device) for name in own[0]}
@@ -198,7 +202,7 @@ class Ensemble:
         """Return what a member came to, evaluated."""
         setting, diverged = self.settings[member], self.diverged(member)
         row = self.last_weights.get(member, self.stack.weights[member])
-        model = self.stack.load_into(copy.deepcopy(self._skeleton), row).eval()
+        model = self.stack.load_into(copy.deepcopy(self.skeleton), row).eval()
         evaluations: dict[str, Evaluation] = {}
         if diverged is None:
             evaluations = {split: setting.evaluate_model(model, split) for split in setting.splits}

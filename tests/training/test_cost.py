@@ -131,3 +131,25 @@ def test_a_longer_run_costs_its_own_epochs_and_looks():
     assert (work.steps, work.epochs, work.examples, work.evaluations) == (60, 20, 820, 8)
     expected = 60 * cost.step_s + 20 * cost.epoch_s + 8 * cost.evaluation_s
     assert cost.seconds_of(work) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("optimizer", ["lion", "adamw"])
+def test_an_ensemble_costs_its_members_memory_and_one_dataset(optimizer):
+    recipe = _recipe(model="B-2/Wi-40", optimizer=optimizer, batch_size=16)
+    single, group = (estimate_cost(recipe, device="cpu", measured_steps=1, members=members) for members in (1, 5))
+    assert (single.members, group.members) == (1, 5)
+    assert group.work == single.work and group.parameters == single.parameters
+    assert group.step_s > 0 and group.epoch_s > 0 and group.evaluation_s > 0
+    resident = (41 + 23) * 2 * 4 * 4
+    own, together = single.peak_gib * GIB - resident, group.peak_gib * GIB - resident
+    # Vectorized, normalizations and biases keep a little more for the backward pass.
+    assert 5 * own <= together <= 1.3 * 5 * own
+
+
+def test_an_ensemble_that_cannot_be_trained_has_no_cost():
+    recipe = _recipe(microbatch=3, batch_size=16)
+    assert estimate_cost(recipe, device="cpu", measured_steps=1).members == 1
+    with pytest.raises(InputError, match=r"budget\.microbatch = 3: expected nothing in an ensemble"):
+        estimate_cost(recipe, device="cpu", members=2)
+    with pytest.raises(InputError, match="members = 0: expected an integer of at least 1"):
+        estimate_cost(recipe, device="cpu", members=0)

@@ -279,8 +279,7 @@ def _data(arguments: list[str]) -> int:
 
 
 def _get_data(arguments: list[str]) -> int:
-    from mlptheory.data import download
-    from mlptheory.data.downloads import is_whole
+    from mlptheory.data.downloads import obtain
     from mlptheory.data.sources import SOURCES
 
     name = None
@@ -293,9 +292,8 @@ def _get_data(arguments: list[str]) -> int:
         prog=f"mlptheory data get {name or 'NAME'}",
         description=f"Fetch one of {', '.join(SOURCES)}, check and unpack it. A download that was cut goes on.",
     )
-    there = is_whole(name, options.data_root)
-    folder = download(name, options.data_root, mirror=options.mirror)
-    print(f"{name}: {'already whole' if there else 'whole'} in {folder}")
+    folder, fetched = obtain(name, options.data_root, mirror=options.mirror)
+    print(f"{name}: {'whole' if fetched else 'already whole'} in {folder}")
     return 0
 
 

@@ -74,17 +74,16 @@ def download(
     Traceback (most recent call last):
     mlptheory.base.errors.InputError: dataset = 'cifar11': unknown; did you mean 'cifar10' or 'cifar100'? ...
     """
+    return obtain(name, root, mirror=mirror, progress=progress)[0]
+
+
+def obtain(
+    name: str, root: str | os.PathLike[str] | None = None, *, mirror: str | None = None, progress: bool = True
+) -> tuple[Path, bool]:
+    """Do what `download` does; return the folder, and whether it was fetched now."""
     if name not in SOURCES:
         raise unknown_name("dataset", name, SOURCES)
     return fetch(SOURCES[name], root, check=_checked_by_loading(name), mirror=mirror, progress=progress)
-
-
-def is_whole(name: str, root: str | os.PathLike[str] | None = None) -> bool:
-    """Return whether `download` would find nothing to do."""
-    try:
-        return _find_whole(SOURCES[name], root, _checked_by_loading(name)) is not None
-    except DamagedFileError:
-        return False
 
 
 def _find_whole(source: Source, root: str | os.PathLike[str] | None, check: Check) -> Path | None:
@@ -124,15 +123,15 @@ def fetch(
     mirror: str | None = None,
     progress: bool = True,
     patience: Patience = PATIENCE,
-) -> Path:
-    """Do what `download` does, for any archive and any check of what it unpacks to."""
+) -> tuple[Path, bool]:
+    """Do what `obtain` does, for any archive and any check of what it unpacks to."""
     url = _address(source, mirror)
     label, place = data_roots(root)[0]
     place = writable_folder(label, place)
     with alone(place / f".{source.filename}.lock"):
         try:
             if whole := _find_whole(source, root, check):
-                return whole
+                return whole, False
         except DamagedFileError as error:
             _move_damaged(place / source.folder, error)
         unpacking = place / f".{source.folder}.unpacking"
@@ -151,7 +150,7 @@ def fetch(
         finally:
             shutil.rmtree(unpacking, ignore_errors=True)
         discard(part)
-    return place / source.folder
+    return place / source.folder, True
 
 
 def _address(source: Source, mirror: str | None) -> str:

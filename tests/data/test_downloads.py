@@ -31,7 +31,7 @@ def get(server, source_of, archive, tmp_path):
 
     def run(source=None, **changes):
         arguments = {"check": check, "mirror": server.url, "progress": False, "patience": QUICK} | changes
-        return fetch(source or source_of(archive), tmp_path, **arguments)
+        return fetch(source or source_of(archive), tmp_path, **arguments)[0]
 
     return run
 
@@ -206,6 +206,18 @@ def test_a_file_that_changed_behind_a_server_that_does_not_say_so(get, server, a
     # By the tag it is seen at once; without one, by the checksum of the whole.
     assert server.ranges() == [None, "bytes=7000-", None]
     assert (tmp_path / "things.tar.gz.wrong").exists() == (tags[0] is None)
+
+
+@pytest.mark.parametrize(
+    "span", ["bytes 0-{last}/{size}", "bytes 7000-{last}/{more}", "bytes 7000-8000/{size}", "all", None]
+)
+def test_a_rest_that_is_not_the_rest_begins_anew(get, server, answer, archive, span):
+    size = len(archive)
+    odd = {"Content-Range": span.format(last=size - 1, size=size, more=size + 1)} if span else {}
+    whole_as_rest = answer(archive, status=206, headers={"ETag": '"one"'} | odd, length=None)
+    server.answers = [answer(archive, cut=7000), whole_as_rest, answer(archive)]
+    check(get())
+    assert server.ranges() == [None, "bytes=7000-", None]
 
 
 def test_a_part_that_is_longer_than_the_file_begins_anew(get, server, answer, archive, tmp_path):

@@ -49,10 +49,11 @@ def group_trials(trials: Sequence[Trial], device: str) -> tuple[tuple[int, ...],
     Notes
     -----
     It pays where starting an operation costs more than its arithmetic. On a CPU that is taken to be so for MLPs of at
-    most 300,000 parameters whose parameters times batch size are at most 10^7: with 8 members a worker,
-    ``benchmarks/ensemble.py`` found 3.2 times the speed of single runs at B-2/Wi-64 and batch 16, 1.5 at batch 128,
-    1.5 at B-2/Wi-128 and batch 4, but 1.0 at B-2/Wi-64 and batch 512 and 0.8 at B-3/Wi-256 and batch 4. On CUDA it is
-    taken to be so for MLPs with batches of at most 4096, which has not been measured; elsewhere nowhere. Parameters are
+    most 300,000 parameters whose parameters times batch size are at most 10^7: ``benchmarks/ensemble.py``, with 8
+    members for each of 2 busy cores on digits, found the speed of single runs times (95 % intervals) 2.1 to 3.6 at
+    B-2/Wi-64 and batch 16, 1.1 to 1.6 at batch 128, 1.4 to 1.7 at B-2/Wi-128 and batch 4, 2.0 to 2.3 at Linear and
+    batch 1024, but 0.9 to 1.1 at B-2/Wi-64 and batch 512 and 0.8 to 0.9 at B-3/Wi-256 and batch 4. On CUDA it is taken
+    to be so for MLPs with batches of at most 4096, which has not been measured; elsewhere nowhere. Parameters are
     those the model's name tells, D · W² (S-MLP) or D · 2k · W² (B-MLP), without first layer, last layer and vectors,
     so that the rule needs no data.
 

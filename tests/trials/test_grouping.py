@@ -119,6 +119,7 @@ def test_equal_trials_take_one_place():
         ("B-1/Wi-100", 126, False),
         ("S-1/Wi-547", 1, True),
         ("S-1/Wi-548", 1, False),
+        ("Linear", 1024, True),
         ("CNN-1/Wi-4", 1, False),
     ],
 )

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mlptheory.measures import count_macs, training_compute
-from mlptheory.models import ModelConfig, model_from_config
-from mlptheory.training import Cost, Recipe, count_work, estimate_cost, prepare_examples, training_size
+from mlptheory.measures import training_compute
+from mlptheory.training import Cost, Recipe, estimate_cost, planned_work, recipe_macs, together_key
 from mlptheory.trials import default_workers
 
 if TYPE_CHECKING:
@@ -96,31 +95,33 @@ def make_plan(
 ) -> Plan:
     """Price a prepared design; see `Probe.plan`.
 
-    Trials that differ in nothing but seed and length cost the same per step, so one of each kind is measured.
+    Trials that differ in nothing but seed, learning rate and length cost the same per step, so one of each kind is
+    measured; an ensemble is measured as one.
     """
-    costs: dict[Recipe, Cost] = {}
-    macs: dict[ModelConfig, int] = {}
+    costs: dict[tuple[Recipe, int], Cost] = {}
     seconds: list[float] = []
     peak, compute, finished = 0.0, 0, 0
-    for digest, trial in prepared.distinct().items():
-        recipe = trial.recipe
-        done = store.get(digest) is not None
+    for unit in prepared.units():
+        done = sum(store.get(prepared.digests[trial]) is not None for trial in unit)
         finished += done
+        recipe = unit[0].recipe
         if recipe is None:
             continue
-        kind = replace(recipe, seed=0, budget=replace(recipe.budget, amount=1))
+        kind = replace(together_key(recipe), budget=replace(recipe.budget, amount=1, unit="steps")), len(unit)
         if kind not in costs:
+            schedule = prepared.schedule
             costs[kind] = estimate_cost(
-                kind, data_root=data_root, device=prepared.schedule.device, threads=prepared.schedule.threads
+                kind[0], data_root=data_root, device=schedule.device, threads=schedule.threads, members=len(unit)
             )
-        if recipe.model not in macs:
-            macs[recipe.model] = _macs(recipe, data_root)
-        cost, work = costs[kind], count_work(recipe, training_size(recipe.data, data_root), trial.observers)
-        compute += training_compute(
-            macs=macs[recipe.model], parameters=cost.parameters, examples=work.examples
-        ).paper_macs
+        cost, work = costs[kind], planned_work(recipe, unit[0].observers, data_root)
+        compute += (
+            len(unit)
+            * training_compute(
+                macs=recipe_macs(recipe, data_root), parameters=cost.parameters, examples=work.examples
+            ).paper_macs
+        )
         peak = max(peak, cost.peak_gib)
-        seconds += [] if done else [cost.seconds_of(work)]
+        seconds += [] if done == len(unit) else [cost.seconds_of(work)]
     count = workers or default_workers(prepared.schedule)
     return Plan(
         design=prepared.design,
@@ -132,16 +133,3 @@ def make_plan(
         workers=count,
         power=probe.power(pilot),
     )
-
-
-def _macs(recipe: Recipe, data_root: str | None) -> int:
-    examples = prepare_examples(recipe.data, recipe.seed, data_root)
-    channels = examples.train.images.shape[1]
-    model = model_from_config(
-        recipe.model,
-        image_size=examples.image_size,
-        channels=channels,
-        num_classes=examples.train.num_classes,
-        seed=0,
-    )
-    return count_macs(model, (channels, examples.image_size, examples.image_size))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlptheory.base.configuration import require_choice, require_integer, to_plain
@@ -19,8 +18,9 @@ if TYPE_CHECKING:
 
     from mlptheory.probes.plan import Plan
     from mlptheory.probes.result import Result
+    from mlptheory.probes.scenario import Scenario
     from mlptheory.stats import Claim, Verdict
-    from mlptheory.trials import Digests, Schedule, Trial
+    from mlptheory.trials import Digests, Record, Schedule, Trial
     from mlptheory.trials.store import Store
 
 
@@ -66,6 +66,16 @@ class Probe(ABC):
     def trials(self) -> tuple[Trial, ...]:
         """Return the trials of the design; their labels are the table's first columns."""
 
+    def follow_up(self, table: pd.DataFrame | None) -> tuple[Trial, ...]:
+        """Return the trials that the outcome of the first ones decides, such as runs at tuned learning rates.
+
+        Parameters
+        ----------
+        table : DataFrame or None
+            Of the first trials. Without one, trials that stand for those to come: as many, of the same cost.
+        """
+        return ()
+
     @abstractmethod
     def columns(self) -> tuple[Column, ...]:
         """Return the documented columns of the table: labels, then metrics of the records by name."""
@@ -78,9 +88,29 @@ class Probe(ABC):
     def effects(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return the effects beside the verdicts', with intervals, for the reader."""
 
+    def derived(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return columns that follow from a row's labels and metrics."""
+        return {}
+
     @abstractmethod
-    def simulate(self, effect: float, rng: np.random.Generator) -> pd.DataFrame:
-        """Return a table as the trials might give it if the main claim's estimand were `effect`."""
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """Return the planted truths that the judgment is calibrated on."""
+
+    @abstractmethod
+    def simulate(self, scenario: Scenario, rng: np.random.Generator, bank: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Return a table as the trials might give it in a scenario: Gaussian, or resampled from a bank of real runs."""
+
+    @abstractmethod
+    def truths(self, scenario: Scenario, table: pd.DataFrame) -> dict[str, float]:
+        """Return every claim's estimand in a scenario, given what a table of it chose; NaN where there is none."""
+
+    @abstractmethod
+    def bank_trials(self, runs: int) -> tuple[Trial, ...]:
+        """Return so many trials that are equal but for the seed, whose outcomes calibration resamples."""
+
+    def with_every_claim(self) -> Probe:
+        """Return this design with whatever more it needs for every claim that the probe knows."""
+        return self
 
     @abstractmethod
     def power(self, pilot: Result | None) -> dict[str, str]:
@@ -128,7 +158,7 @@ class Probe(ABC):
         if workers is not None:
             require_integer("workers", workers, 1)
         kept = open_store(store)
-        prepared = self._prepare(kept, data_root, device)
+        prepared = foresee(self, self._prepare(kept, data_root, device), kept)
         return make_plan(self, prepared, store=kept, workers=workers, data_root=data_root, pilot=pilot)
 
     def run(
@@ -176,7 +206,8 @@ class Probe(ABC):
             If a worker process dies; finished trials are kept in the store.
         """
         from mlptheory.base.plugins import load_plugins
-        from mlptheory.probes.result import assemble
+        from mlptheory.probes.progress import progress_bar
+        from mlptheory.probes.result import assemble, make_table
         from mlptheory.trials import open_store, run_trials
 
         require_choice("executor", executor, ("local",))
@@ -188,22 +219,32 @@ class Probe(ABC):
         prepared = self._prepare(kept, data_root, device)
         if kept.get_schedule(prepared.undecided_digest) is None:
             kept.put_schedule(prepared.undecided_digest, prepared.schedule.to_plain())
-        records = {}
-        with _progress_bar(prepared, data_root, shown=progress) as report:
+        records: dict[str, Record] = {}
+
+        def run_stage(decided: Prepared) -> list[Record]:
+            bar.watch(decided)
             for record in run_trials(
-                prepared.trials,
-                prepared.digests,
-                schedule=prepared.schedule,
+                decided.trials,
+                decided.digests,
+                schedule=decided.schedule,
                 store=kept,
                 workers=workers,
                 data_root=data_root,
                 plugins=plugins,
-                progress=report,
+                progress=bar.report,
             ):
                 records[record.digest] = record
-                report(record.digest, 1.0)
-        ordered = [records[prepared.digests[trial]] for trial in prepared.trials]
-        return assemble(self, prepared.design, ordered, taken_s=time.perf_counter() - began, planned_s=planned_s)
+                bar.report(record.digest, 1.0)
+            return [records[decided.digests[trial]] for trial in decided.trials]
+
+        with progress_bar(foresee(self, prepared, kept), data_root, shown=progress) as bar:
+            ordered = run_stage(prepared)
+            later = self.follow_up(make_table(self, prepared.trials, ordered))
+            if later:
+                prepared = prepared.with_later(later)
+                ordered = run_stage(prepared)
+        taken_s = time.perf_counter() - began
+        return assemble(self, prepared.design, prepared.trials, ordered, taken_s=taken_s, planned_s=planned_s)
 
     def _prepare(self, store: Store, data_root: str | None, device: str | None) -> Prepared:
         """Fix everything that is decided before the first trial; a schedule begun in the store is kept to."""
@@ -226,7 +267,7 @@ class Probe(ABC):
         begun = store.get_schedule(undecided_digest)
         schedule = from_plain(Schedule, begun, "schedule") if begun else None
         if schedule is None or device is not None:
-            schedule = plan_schedule(trials, device=device)
+            schedule = plan_schedule(trials, self.follow_up(None), device=device)
         require_device(schedule.device)
         digests = digest_trials(trials, data_digests=data_digests, schedule=schedule, code=code)
         design = {
@@ -248,6 +289,7 @@ class Prepared:
     Attributes
     ----------
     trials : tuple of Trial
+        Of the first stage, or of both.
     digests : Digests
         Of the trials and all their ancestors.
     schedule : Schedule
@@ -267,35 +309,27 @@ class Prepared:
         """Return every distinct trial, ancestors included, by digest."""
         return {digest: trial for trial, digest in self.digests.items()}
 
+    def units(self) -> list[tuple[Trial, ...]]:
+        """Return every distinct trial once, those that are trained as one computation together."""
+        together = {trial: group for group in self.digests.groups for trial in group}
+        return list(dict.fromkeys(together.get(trial, (trial,)) for trial in self.digests))
 
-@contextlib.contextmanager
-def _progress_bar(prepared: Prepared, data_root: str | None, *, shown: bool) -> Iterator[Callable[[str, float], None]]:
-    """Yield a function (digest, share done) that moves one bar over all the work."""
-    from tqdm.auto import tqdm
+    def with_later(self, later: Sequence[Trial]) -> Prepared:
+        """Return the design with the trials that follow the first ones."""
+        from mlptheory.trials import digest_trials
 
-    from mlptheory.training import count_work, training_size
+        trials = (*self.trials, *later)
+        digests = digest_trials(
+            trials, schedule=self.schedule, data_digests=self.design["data"], code=self.design["code"]
+        )
+        return replace(self, trials=trials, digests=digests)
 
-    # A step costs its examples, and an overhead as of 32 more.
-    work = {
-        digest: count_work(recipe, training_size(recipe.data, data_root)).steps * (recipe.budget.batch_size + 32.0)
-        for digest, recipe in ((digest, trial.recipe) for digest, trial in prepared.distinct().items())
-        if recipe is not None
-    }
-    total = sum(work.values()) or 1.0
-    done: dict[str, float] = {}
-    form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    with tqdm(
-        total=100.0, disable=not shown, bar_format=form, desc="trials", dynamic_ncols=True, mininterval=0.5
-    ) as bar:
 
-        def report(digest: str, share: float) -> None:
-            moved = share - done.get(digest, 0.0)
-            if moved <= 0:
-                return
-            done[digest] = share
-            finished = sum(1 for value in done.values() if value >= 1.0)
-            bar.set_description(f"{finished}/{len(prepared.distinct())} trials", refresh=False)
-            # Rounding may carry the sum of all shares past 100, at which tqdm warns.
-            bar.update(min(100.0 * moved * work.get(digest, 0.0) / total, bar.total - bar.n))
+def foresee(probe: Probe, prepared: Prepared, store: Store) -> Prepared:
+    """Return a design with its follow-up: that which the store's records decide, or what stands for it until then."""
+    from mlptheory.probes.result import make_table
 
-        yield report
+    records = [store.get(prepared.digests[trial]) for trial in prepared.trials]
+    known = all(record is not None for record in records)
+    later = probe.follow_up(make_table(probe, prepared.trials, records) if known else None)
+    return prepared.with_later(later) if later else prepared

@@ -18,7 +18,7 @@ from mlptheory.probes.probe import Probe
 from mlptheory.probes.registry import probes
 from mlptheory.reports import bibtex, figure_svg, render_html, save_figure, verdict_html, verdict_table
 from mlptheory.stats import Verdict
-from mlptheory.trials import Record
+from mlptheory.trials import Record, Trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -175,10 +175,16 @@ def _rows(frame: pd.DataFrame) -> list[list[Any]]:
 
 
 def assemble(
-    probe: Probe, design: Mapping[str, Any], records: Sequence[Record], *, taken_s: float, planned_s: float | None
+    probe: Probe,
+    design: Mapping[str, Any],
+    trials: Sequence[Trial],
+    records: Sequence[Record],
+    *,
+    taken_s: float,
+    planned_s: float | None,
 ) -> Result:
-    """Make the result of a probe from its records, in the order of its trials."""
-    table = make_table(probe, records)
+    """Make the result of a probe from its trials and their records, in the same order."""
+    table = make_table(probe, trials, records)
     history = pd.DataFrame(
         [(index, *row) for index, record in enumerate(records) for row in record.history],
         columns=[name for name, _, _ in HISTORY_COLUMNS],
@@ -192,7 +198,7 @@ def assemble(
         effects=probe.effects(table),
         diverged=tuple(
             {"trial": index, **dict(trial.labels), **record.diverged}
-            for index, (trial, record) in enumerate(zip(probe.trials(), records, strict=True))
+            for index, (trial, record) in enumerate(zip(trials, records, strict=True))
             if record.diverged is not None
         ),
         environment=_environments(records),
@@ -213,14 +219,15 @@ def _environments(records: Sequence[Record]) -> dict[str, Any]:
     return distinct[0] if len(distinct) == 1 else {"several": distinct}
 
 
-def make_table(probe: Probe, records: Sequence[Record]) -> pd.DataFrame:
+def make_table(probe: Probe, trials: Sequence[Trial], records: Sequence[Record]) -> pd.DataFrame:
     """Return one row a trial: the probe's labels, then the metrics it documents."""
     rows = []
-    for trial, record in zip(probe.trials(), records, strict=True):
+    for trial, record in zip(trials, records, strict=True):
         # A diverged run has no outcome: what an observer saw before it diverged is history, not a result.
         observed = {} if record.diverged else _last_observed(record)
         values = {**observed, **record.metrics, **dict(trial.labels)}
         values |= {"diverged": record.diverged is not None, "digest": record.digest}
+        values |= probe.derived(values)
         rows.append([values.get(column.name) for column in probe.columns()])
     frame = pd.DataFrame(rows, columns=[column.name for column in probe.columns()])
     return frame.infer_objects()

@@ -113,7 +113,8 @@ def measure_chance_accuracy(context: MeasureContext) -> Mapping[str, float]:
 def measure_hessian_top_eigenvalue(context: MeasureContext, examples: int = 256) -> Mapping[str, float]:
     """Largest eigenvalue of the training objective's Hessian on fixed training examples; NaN if not converged."""
     model, recipe = _trained(context, "hessian_top_eigenvalue")
-    return {"hessian_top_eigenvalue": _sharpness(_top_of_hessian(model, context.examples, recipe, examples))}
+    batch = _training_examples(model, context.examples, recipe, examples)
+    return {"hessian_top_eigenvalue": _sharpness(_top_of_hessian(model, batch, recipe))}
 
 
 @measures.register("gradient_noise_scale")
@@ -133,9 +134,22 @@ def _trained(context: MeasureContext, measure: str) -> tuple[nn.Module, Recipe]:
     return context.model, context.recipe
 
 
-def _top_of_hessian(model: nn.Module, examples: Examples, recipe: Recipe, count: int) -> HessianEigenvalues:
+@torch.no_grad()
+def _objective_value(model: nn.Module, batch: Batch, recipe: Recipe) -> float:
+    """Return the training objective of a batch, nothing augmented or dropped, whatever the precision of training."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with autocast("float32", str(batch.inputs.device)):
+            logits = model(batch.inputs)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return F.cross_entropy(logits, batch.targets, label_smoothing=recipe.label_smoothing).item()
+
+
+def _top_of_hessian(model: nn.Module, batch: Batch, recipe: Recipe) -> HessianEigenvalues:
     """Return the top of the Hessian of the training objective: smoothed cross-entropy, nothing augmented or dropped."""
-    batch = _training_examples(model, examples, recipe, count)
     loss = partial(F.cross_entropy, label_smoothing=recipe.label_smoothing)
     return hessian_top_eigenvalues(model, loss, batch.inputs, batch.targets)
 
@@ -198,8 +212,9 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
     labels allow. Objective and Hessian are over the same fixed training examples (smoothed cross-entropy, nothing
     augmented or dropped), after the first step and until the objective L is at the target. With L₁ > target ≥ L₂ at two
     successive looks, the value at the target is linear in L on the logarithm's scale: log λ = (1 - s) log λ₁ + s log λ₂
-    with s = (L₁ - target)/(L₁ - L₂). There is none if the first look is at the target already, as it is not known when
-    it was met. NaN: Lanczos did not converge, or, at the target, an eigenvalue is not positive.
+    with s = (L₁ - target)/(L₁ - L₂). λ is measured from where less than half of the way from chance to the target is
+    left; there is no value at the target if a look passes over all of that. NaN: Lanczos did not converge, or, at the
+    target, an eigenvalue is not positive.
 
     Norm-weighted is ‖W‖² λ with W all scale-invariant parameters, for models that have some. λ stays that of all
     parameters.
@@ -211,14 +226,19 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
     losses = _seen(state, "sharpness_loss")
     if state.step == 0 or (losses and losses[-1] <= target_loss):
         return {}
-    found = _top_of_hessian(state.model, state.examples, state.recipe, examples)
+    batch = _training_examples(state.model, state.examples, state.recipe, examples)
+    now = _objective_value(state.model, batch, state.recipe)
+    if now > (target_loss + math.log(classes)) / 2:
+        return {"sharpness_loss": now}
+    found = _top_of_hessian(state.model, batch, state.recipe)
     looks = {"sharpness": _sharpness(found)}
     names = scale_invariant_parameters(state.model)
     if names:
         norm = weight_norm({name: state.model.get_parameter(name) for name in names})
         looks["norm_weighted_sharpness"] = norm**2 * looks["sharpness"]
     rows = {"sharpness_loss": found.loss, **looks}
-    if losses and found.loss <= target_loss:
+    measured = _seen(state, "sharpness")
+    if measured and found.loss <= target_loss:
         share = (losses[-1] - target_loss) / (losses[-1] - found.loss)
         for quantity, value in looks.items():
             rows[f"{quantity}_at_target"] = _between_logs(_seen(state, quantity)[-1], value, share)

@@ -40,6 +40,7 @@ RECIPE = Recipe(
 # Labels smoothed by 0.3 have this entropy, and no model less loss; at chance it is log 10.
 LEAST = -(0.73 * math.log(0.73) + 9 * 0.03 * math.log(0.03))
 TARGET = LEAST + 0.88 * (math.log(10) - LEAST)
+NEAR = (TARGET + math.log(10)) / 2
 SHARPNESS = Observer(name="sharpness", parameters=(("remaining", 0.88), ("examples", 20)))
 
 
@@ -164,7 +165,8 @@ def test_sharpness_is_seen_until_the_target_and_interpolated_there():
     assert 1 < crossing < 6
     for index, name in enumerate(names):
         found = _rows(trained, name)
-        assert list(found) == list(range(1, crossing + 1))
+        measured = [epoch for epoch in range(1, crossing + 1) if index == 0 or seen[epoch][0] <= NEAR]
+        assert list(found) == measured and len(measured) > 1
         for epoch, value in found.items():
             assert value == pytest.approx(seen[epoch][index], rel=1e-4), (name, epoch)
     before, after = seen[crossing - 1], seen[crossing]
@@ -176,7 +178,7 @@ def test_sharpness_is_seen_until_the_target_and_interpolated_there():
 def test_sharpness_can_be_seen_within_an_epoch():
     trained = train(RECIPE, [replace(SHARPNESS, every="octave")], device="cpu")
     steps = [step for step, _, name, _ in trained.history if name == "sharpness"]
-    assert steps[:6] == [1, 2, 3, 4, 5, 6]
+    assert len(steps) > 3 and any(step % 4 for step in steps)
     ((step, *_),) = [row for row in trained.history if row[2] == "sharpness_at_target"]
     assert step == steps[-1]
 
@@ -202,7 +204,8 @@ def test_where_the_target_is_never_reached_there_is_no_value_at_it_and_none_befo
     recipe = replace(RECIPE, model=ModelConfig(name="B-1/Wi-4/E-1"))
     look = replace(SHARPNESS, every="doubling", parameters=(("remaining", 1e-3), ("examples", 20)))
     trained = train(recipe, [look], device="cpu")
-    assert list(_rows(trained, "sharpness")) == [1, 2, 4, 6]
+    assert list(_rows(trained, "sharpness_loss")) == [1, 2, 4, 6]
+    assert _rows(trained, "sharpness") .keys() == {6}
     assert not any("at_target" in row[2] or "norm_weighted" in row[2] for row in trained.history)
 
 

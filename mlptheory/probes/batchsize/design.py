@@ -1,19 +1,17 @@
-"""The design: settings, claims and trials. Imports no torch and no pandas."""
+"""The design: its settings, and what follows from them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mlptheory.base.configuration import require_choice, require_integer, require_number
 from mlptheory.base.errors import invalid
-from mlptheory.models import ModelConfig, parse_name
+from mlptheory.data import Augmentation
+from mlptheory.models import parse_name
 from mlptheory.probes.batchsize.columns import COLUMNS
 from mlptheory.probes.probe import Column, Probe
-from mlptheory.stats import Claim
-from mlptheory.training import BudgetConfig, DataConfig, OptimizerConfig, Recipe
-from mlptheory.trials import STANDARD_OBSERVERS, Trial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,32 +19,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mlptheory.probes.result import Result
-    from mlptheory.stats import Verdict
+    from mlptheory.probes.scenario import Scenario
+    from mlptheory.stats import Claim, Verdict
+    from mlptheory.trials import Trial
 
-MAIN, EVERY_LENGTH, CONTROL = "larger-batches-better", "at-every-length", "a-a-control"
-OPTIMIZER_REFERENCES = {"lion": ("Chen2023",), "adamw": ("Loshchilov2019",), "sgd": ()}
-DATA_REFERENCES = {
-    "digits": ("Alpaydin1998", "Pedregosa2011"),
-    "cifar10": ("Krizhevsky2009",),
-    "cifar100": ("Krizhevsky2009",),
-}
 PAPER_LR, PAPER_WIDTH = 5e-5, 1024
-CONTROL_SEEDS = 1_000_000
-"""First seed of the control's runs, out of the way of the design's own."""
+TUNING_SEEDS, CONTROL_SEEDS = 2_000_000, 1_000_000
+"""First seeds of the tuning runs and of the controls', out of the way of the design's own."""
+TUNED = "tuned"
+POLICIES = ("fixed", "linear", "sqrt", TUNED)
+UNITS = {"epochs": "epochs", "steps": "steps", "compute": "G MACs"}
+CALIBRATION_CNN = "CNN-2/Wi-8"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSize(Probe):
-    r"""Test whether MLPs trained with larger batches reach a higher test accuracy at equal epochs.
+    r"""Test what the batch size does to an MLP: to its accuracy, its sharpness and the steps it needs.
 
-    One run for each batch size, training length and seed. The claim's estimand is, for one seed, the change in test
-    accuracy from the smallest to the largest batch that a straight line over :math:`\log_2 B` fits,
+    One run for each learning-rate policy, batch size, training length and seed. The main estimand is, for one seed,
+    the change in test accuracy from the smallest to the largest batch that a straight line over :math:`\log_2 B` fits,
 
     .. math:: \hat\Delta_s = (x_k - x_1) \frac{\sum_i (x_i - \bar x)\, y_{s,i}}{\sum_i (x_i - \bar x)^2},
               \qquad x_i = \log_2 B_i,
 
-    averaged over the lengths; seeds give its t interval. The learning rate is the same for every batch size: the
-    verdict is about equal epochs *at equal learning rate*, not about tuned ones.
+    averaged over the lengths; seeds give its t interval. All claims are judged together, at 95 % after Holm's
+    correction.
 
     Parameters
     ----------
@@ -54,28 +51,56 @@ class BatchSize(Probe):
         A registered dataset.
     model : str
         Name of an MLP: "B-3/Wi-256", "S-6/Wi-1024", ...
+    cnn : str or None
+        A convolutional control, "CNN-3/Wi-8", trained in the same design; none if None.
     batch_sizes : tuple of int
         At least two.
-    epochs : tuple of int
-        Training lengths; at every batch size each.
+    budget : {"epochs", "steps", "compute"}
+        What is equal between batch sizes: passes over the data, optimizer steps, or compute in 10^9 MACs (the paper's
+        C = 3 · MACs · examples, so that an MLP and a CNN are compared at equal cost).
+    lengths : tuple of int
+        Training lengths, in units of the budget; every batch size at each.
     seeds : int or tuple of int
         How many (0, 1, ...), or which. A seed is a block: its runs share initialization and data order's key.
     n : int or None
         Training examples, a nested subset proportional per class; all of them if None.
+    label_noise : float
+        Share of training labels replaced by a different one.
+    augmentation : Augmentation
+        Of every run. MixUp's weight is drawn per example by default, so that it does not depend on the batch size.
     optimizer : {"lion", "adamw", "sgd"}
         With a constant learning rate.
     lr : float or None
-        Of every run. If None, the paper's 5e-5 at its width of 1024, carried to this width w as 5e-5 · 1024 / w
-        (μP's rule for Lion and Adam: Yang et al. 2022); SGD has no such default.
+        Of the smallest batch size, and of all under "fixed". If None, the paper's 5e-5 at its width of 1024, carried to
+        this width w as 5e-5 · 1024 / w (μP's rule for Lion and Adam: Yang et al. 2022); SGD has no such default.
+    cnn_lr : float or None
+        The CNN's; if None, 5e-5 · 1024 / w with w the channels of its last block, which no paper states.
+    lr_policies : tuple of {"fixed", "linear", "sqrt", "tuned"}
+        How the learning rate goes with the batch size: not at all; by the rule η ∝ B or η ∝ √B from the smallest batch
+        size on; or chosen for each model, batch size and length from `lr_grid`.
+    lr_grid : tuple of float
+        Multiples of `lr` that tuning tries.
+    tuning_seeds : int
+        Runs for each point of the grid, with seeds of their own.
+    validation : int or float
+        Examples held out for tuning, how many or which share; held out of every run where anything is tuned.
     weight_decay : float
         Decoupled: lr · weight_decay a step.
     label_smoothing : float
         The paper's 0.3.
+    target_accuracy : float or None
+        Test accuracy, as a share, to which steps are counted; none if None.
+    curvature_seeds : int
+        On how many of the seeds sharpness and noise scale are measured, at the longest length, where the learning rate
+        is not tuned; 0 for none.
+    remaining_loss : float
+        Where sharpness is compared between batch sizes: at the training loss that leaves this share of the way from the
+        loss of chance to the smallest that smoothed labels allow.
     margin : float
         Smallest effect of interest δ, in percentage points of test accuracy.
     control : bool
-        Also run the A/A control: as many runs as the shortest length has, all at the middle batch size with
-        seeds of their own, labelled as if they were the arms, and judged alike.
+        Also run the controls: A/A (runs of one batch size labelled as several), shuffled labels (chance is all that
+        may be reached), and a task where the effect of the noise scale is known.
     precision : {"auto", "float32", "bfloat16", "float64"}
         Of training; auto is bfloat16 where the device has it in hardware.
 
@@ -86,7 +111,7 @@ class BatchSize(Probe):
 
     Examples
     --------
-    >>> probe = BatchSize(batch_sizes=(32, 128), epochs=(2,), seeds=3, control=False)
+    >>> probe = BatchSize(batch_sizes=(32, 128), lengths=(2,), seeds=3, lr_policies=("fixed",), control=False)
     >>> len(probe.trials())
     6
     >>> probe.claims()[0].source
@@ -95,22 +120,36 @@ class BatchSize(Probe):
 
     name: ClassVar[str] = "batchsize"
     title: ClassVar[str] = "Batch size and generalization"
-    question: ClassVar[str] = "Do larger batches generalize better at equal epochs?"
+    question: ClassVar[str] = "Do larger batches generalize better, and does it survive tuning?"
     caption: ClassVar[str] = (
-        "Test accuracy after the last step over batch size. A line a training length, through the means over seeds; "
-        "dots are single runs, bars 95 % t intervals of the means; lengths stand a little aside of each other."
+        "Test accuracy after the last step over batch size, a panel for each learning-rate policy. A line a training "
+        "length, through the means over seeds, dashed for the CNN; dots are single runs, bars 95 % t intervals of the "
+        "means; lengths stand a little aside of each other. Below, where measured: the largest eigenvalue of the "
+        "training objective's Hessian at equal training loss, and the steps to the target accuracy."
     )
 
     dataset: str = "digits"
     model: str = "B-2/Wi-64"
+    cnn: str | None = None
     batch_sizes: tuple[int, ...] = (16, 64, 256)
-    epochs: tuple[int, ...] = (5, 20)
-    seeds: int | tuple[int, ...] = 5
+    budget: Literal["epochs", "steps", "compute"] = "epochs"
+    lengths: tuple[int, ...] = (5, 20)
+    seeds: int | tuple[int, ...] = 8
     n: int | None = None
+    label_noise: float = 0.0
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(mixup_per="example"))
     optimizer: Literal["lion", "adamw", "sgd"] = "lion"
     lr: float | None = None
+    cnn_lr: float | None = None
+    lr_policies: tuple[Literal["fixed", "linear", "sqrt", "tuned"], ...] = ("fixed", "tuned")
+    lr_grid: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+    tuning_seeds: int = 2
+    validation: int | float = 0.2
     weight_decay: float = 0.0
     label_smoothing: float = 0.3
+    target_accuracy: float | None = 0.9
+    curvature_seeds: int = 5
+    remaining_loss: float = 0.1
     margin: float = 1.0
     control: bool = True
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
@@ -119,24 +158,57 @@ class BatchSize(Probe):
         from mlptheory.data import datasets
 
         datasets.summary(self.dataset)
-        parsed = parse_name(self.model)
         _require_distinct("batch_sizes", self.batch_sizes, at_least=2)
-        _require_distinct("epochs", self.epochs, at_least=1)
+        require_choice("budget", self.budget, tuple(UNITS))
+        _require_distinct("lengths", self.lengths, at_least=1)
         for seed in _require_seeds(self.seeds):
             require_integer("seeds", seed, 0)
             if seed >= CONTROL_SEEDS:
-                raise invalid("seeds", seed, f"seeds below {CONTROL_SEEDS}, where the control's begin")
-        if self.lr is not None:
-            require_number("lr", self.lr, 0, low_open=True)
-        elif self.optimizer == "sgd" or parsed.width is None:
-            raise invalid("lr", self.lr, f"a number greater than 0, as {self.optimizer} on {self.model} has no default")
+                raise invalid("seeds", seed, f"seeds below {CONTROL_SEEDS}, where the controls' begin")
         require_choice("optimizer", self.optimizer, ("lion", "adamw", "sgd"))
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16", "float64"))
+        if not isinstance(self.augmentation, Augmentation):
+            raise invalid("augmentation", self.augmentation, "an Augmentation")
+        self._check_learning_rates()
+        require_number("label_noise", self.label_noise, 0, 1)
         require_number("weight_decay", self.weight_decay, 0)
         require_number("label_smoothing", self.label_smoothing, 0, 1)
+        if self.target_accuracy is not None:
+            require_number("target_accuracy", self.target_accuracy, 0, 1, low_open=True, high_open=True)
+        require_integer("curvature_seeds", self.curvature_seeds, 0)
+        require_number("remaining_loss", self.remaining_loss, 0, 1, low_open=True, high_open=True)
         require_number("margin", self.margin, 0, 100)
         if self.control:
             require_number("margin", self.margin, 0, 100, low_open=True)
+
+    def _check_learning_rates(self) -> None:
+        for argument, name, lr in (("lr", self.model, self.lr), ("cnn_lr", self.cnn, self.cnn_lr)):
+            if name is None:
+                continue
+            known = parse_name(name).width is not None
+            if lr is not None:
+                require_number(argument, lr, 0, low_open=True)
+            elif self.optimizer == "sgd" or not known:
+                raise invalid(argument, lr, f"a number greater than 0, as {self.optimizer} on {name} has no default")
+        if self.cnn is not None and parse_name(self.cnn).family != "CNN":
+            raise invalid("cnn", self.cnn, "a convolutional model, CNN-{depth}/Wi-{width}")
+        policies = self.lr_policies
+        if not isinstance(policies, tuple) or not policies or len(set(policies)) != len(policies):
+            raise invalid("lr_policies", policies, f"some of {', '.join(POLICIES)}, each once")
+        for policy in policies:
+            require_choice("lr_policies", policy, POLICIES)
+        if TUNED not in policies:
+            return
+        grid = self.lr_grid
+        if not isinstance(grid, tuple) or len(grid) < 3 or len(set(grid)) != len(grid):
+            raise invalid("lr_grid", grid, "at least 3 different multiples of the learning rate")
+        for multiple in grid:
+            require_number("lr_grid", multiple, 0, low_open=True)
+        require_integer("tuning_seeds", self.tuning_seeds, 1)
+        if isinstance(self.validation, float):
+            require_number("validation", self.validation, 0, 1, low_open=True, high_open=True)
+        else:
+            require_integer("validation", self.validation, 1)
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -144,125 +216,82 @@ class BatchSize(Probe):
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
     @property
-    def lr_used(self) -> float:
-        """The learning rate of every run."""
-        return self.lr if self.lr is not None else PAPER_LR * PAPER_WIDTH / parse_name(self.model).width
+    def sizes(self) -> tuple[int, ...]:
+        """The batch sizes, smallest first."""
+        return tuple(sorted(self.batch_sizes))
+
+    @property
+    def curvature_seed_list(self) -> tuple[int, ...]:
+        """The seeds on which curvature is measured."""
+        return self.seed_list[: self.curvature_seeds]
+
+    @property
+    def plain_policies(self) -> tuple[str, ...]:
+        """The policies that are rules, not chosen by tuning."""
+        return tuple(policy for policy in self.lr_policies if policy != TUNED)
+
+    @property
+    def main_policy(self) -> str:
+        """The policy of the claims that are judged at one: tuned where there is tuning."""
+        return TUNED if TUNED in self.lr_policies else self.lr_policies[0]
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The models by arm: "mlp" and, where there is one, "cnn"."""
+        return {"mlp": self.model, **({"cnn": self.cnn} if self.cnn else {})}
+
+    def base_lr(self, arm: str) -> float:
+        """Return the learning rate of an arm's smallest batch size, of which the grid's are multiples."""
+        given, name = (self.lr, self.model) if arm == "mlp" else (self.cnn_lr, self.cnn)
+        if given is not None:
+            return given
+        parsed = parse_name(name)
+        widest = parsed.width * 2 ** (parsed.depth - 1) if arm == "cnn" else parsed.width
+        return PAPER_LR * PAPER_WIDTH / widest
+
+    def rule_lr(self, arm: str, policy: str, batch_size: int) -> float:
+        """Return the learning rate that a rule gives a batch size."""
+        power = {"fixed": 0.0, "linear": 1.0, "sqrt": 0.5}[policy]
+        return self.base_lr(arm) * (batch_size / self.sizes[0]) ** power
+
+    def with_every_claim(self) -> BatchSize:
+        """Return the same design with a CNN and two lengths where they are missing, so that every claim is judged."""
+        lengths = self.lengths if len(self.lengths) > 1 else (*self.lengths, 4 * self.lengths[0])
+        return replace(self, cnn=self.cnn or CALIBRATION_CNN, lengths=lengths)
 
     def references(self) -> tuple[str, ...]:
-        """Return the BibTeX keys of the claim and its context, the optimizer, the data and the software."""
-        return (
-            "Bachmann2023",
-            "Keskar2017",
-            "Shallue2019",
-            *OPTIMIZER_REFERENCES[self.optimizer],
-            *(("Yang2022",) if self.lr is None else ()),
-            *DATA_REFERENCES.get(self.dataset, ()),
-            "Paszke2019",
-            "mlptheory",
-        )
+        """Return the BibTeX keys of the claims and their context, the optimizer, the data and the software."""
+        from mlptheory.probes.batchsize.claims import references
 
-    def held_fixed(self) -> tuple[str, ...]:
-        """Return what is the same in all arms."""
-        return (
-            "epochs (so smaller batches take more steps)",
-            f"learning rate {self.lr_used:.3g}, constant, not tuned per batch size",
-            f"optimizer {self.optimizer}, weight decay {self.weight_decay:g}, label smoothing {self.label_smoothing:g}",
-            "initialization and the order's key within a seed",
-            "data, split and test set",
-            "no augmentation",
-        )
+        return references(self)
 
     def claims(self) -> tuple[Claim, ...]:
-        """Return the main claim, the one about every length where there are several, and the control."""
-        scope = (
-            f"{self.model} from scratch on {self.dataset}"
-            + (f" ({self.n} examples)" if self.n else "")
-            + f", {self.optimizer} at lr {self.lr_used:.3g}, batches {_span(self.batch_sizes)}, "
-            + f"{_span(self.epochs)} epochs"
-        )
-        common = {
-            "source": "Bachmann et al. 2023, Fig. 4",
-            "bibtex_key": "Bachmann2023",
-            "margin": self.margin,
-            "unit": "percentage points",
-            "held_fixed": self.held_fixed(),
-            "scope": scope,
-        }
-        change = "fitted change in test accuracy from the smallest to the largest batch (line over log2 batch size)"
-        claims = [
-            Claim(
-                id=MAIN,
-                statement="Larger batches reach a higher test accuracy at equal epochs.",
-                estimand=f"{change}, mean over lengths; these data, new seeds",
-                direction="greater",
-                test="95 % t interval of the per-seed change; not supported where a smaller batch beats the largest",
-                **common,
-            )
-        ]
-        if len(self.epochs) > 1:
-            claims.append(
-                Claim(
-                    id=EVERY_LENGTH,
-                    statement="Larger batches are better at every training length.",
-                    estimand=f"smallest over lengths of the {change}; these data, new seeds",
-                    direction="greater",
-                    test=f"95 % t intervals, simultaneous over {len(self.epochs)} lengths (Bonferroni), the smallest "
-                    "of their ends; not supported where a smaller batch beats the largest at some length",
-                    **common,
-                )
-            )
-        if self.control:
-            claims.append(
-                Claim(
-                    id=CONTROL,
-                    statement="Control: runs of one batch size, labelled as several, show no change.",
-                    estimand=f"{change}, of labels that mean nothing; these data, new seeds",
-                    direction="equivalent",
-                    test="95 % t interval of the per-block change must lie within ±δ",
-                    **{**common, "source": "A/A control", "bibtex_key": None},
-                )
-            )
-        return tuple(claims)
+        """Return the claims and the controls; see the page of the probe."""
+        from mlptheory.probes.batchsize.claims import claims
+
+        return claims(self)
 
     def trials(self) -> tuple[Trial, ...]:
-        """Return one trial for each length, batch size and seed, then the control's."""
-        arms = [
-            self._trial("arm", batch_size, batch_size, epochs, seed, seed)
-            for epochs in self.epochs
-            for batch_size in self.batch_sizes
-            for seed in self.seed_list
-        ]
-        return (*arms, *(self._control_trials() if self.control else ()))
+        """Return the runs at rules, the tuning runs and the controls'."""
+        from mlptheory.probes.batchsize.arms import first_stage
 
-    def _control_trials(self) -> Iterator[Trial]:
-        middle = sorted(self.batch_sizes)[len(self.batch_sizes) // 2]
-        cells = [(block, label) for block in self.seed_list for label in self.batch_sizes]
-        for index, (block, label) in enumerate(cells):
-            yield self._trial("control", label, middle, min(self.epochs), CONTROL_SEEDS + index, block)
+        return first_stage(self)
 
-    def _trial(self, role: str, label: int, batch_size: int, epochs: int, seed: int, block: int) -> Trial:
-        recipe = Recipe(
-            data=DataConfig(name=self.dataset, n=self.n),
-            model=ModelConfig(name=self.model),
-            optimizer=OptimizerConfig(name=self.optimizer, lr=self.lr_used, weight_decay=self.weight_decay),
-            budget=BudgetConfig(amount=epochs, batch_size=batch_size),
-            label_smoothing=self.label_smoothing,
-            precision=self.precision,
-            seed=seed,
-        )
-        labels = {
-            "role": role,
-            "batch_size": label,
-            "trained_batch_size": batch_size,
-            "epochs": epochs,
-            "block": block,
-            "seed": seed,
-        }
-        return Trial(recipe=recipe, observers=STANDARD_OBSERVERS, labels=tuple(labels.items()))
+    def follow_up(self, table: pd.DataFrame | None) -> tuple[Trial, ...]:
+        """Return the runs at the learning rates that tuning chose; at the grid's middle without a table."""
+        from mlptheory.probes.batchsize.arms import second_stage
+
+        return second_stage(self, table)
 
     def columns(self) -> tuple[Column, ...]:
         """Return the documented columns of the table."""
         return COLUMNS
+
+    def derived(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how far decay went, which the learning rate and the number of steps decide together."""
+        if row.get("steps") is None:
+            return {}
+        return {"decay_per_run": row["lr"] * row["weight_decay"] * row["steps"]}
 
     def judge(self, table: pd.DataFrame) -> tuple[Verdict, ...]:
         """Return the verdicts; a pure function of the table."""
@@ -271,8 +300,8 @@ class BatchSize(Probe):
         return judge(self, table)
 
     def effects(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return the mean accuracy of every arm and the change of every length, with 95 % t intervals."""
-        from mlptheory.probes.batchsize.judgment import effects
+        """Return means, changes, contrasts, curvature and steps beside the verdicts', with 95 % t intervals."""
+        from mlptheory.probes.batchsize.effects import effects
 
         return effects(self, table)
 
@@ -282,23 +311,35 @@ class BatchSize(Probe):
 
         return power(self, pilot)
 
-    def simulate(
-        self, effect: float, rng: np.random.Generator, *, spread: float = 1.0, hump: float = 0.0
-    ) -> pd.DataFrame:
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """Return the planted truths that the judgment is calibrated on."""
+        from mlptheory.probes.batchsize.simulation import SCENARIOS
+
+        return SCENARIOS
+
+    def simulate(self, scenario: Scenario, rng: np.random.Generator, bank: pd.DataFrame | None = None) -> pd.DataFrame:
         """Return a table as the trials might give it; see `mlptheory.probes.batchsize.simulation.simulate`."""
         from mlptheory.probes.batchsize.simulation import simulate
 
-        return simulate(self, effect, rng, spread=spread, hump=hump)
+        return simulate(self, scenario, rng, bank)
+
+    def truths(self, scenario: Scenario, table: pd.DataFrame) -> dict[str, float]:
+        """Return every claim's estimand in a scenario, at the learning rates that the table's tuning chose."""
+        from mlptheory.probes.batchsize.simulation import truths
+
+        return truths(self, scenario, table)
+
+    def bank_trials(self, runs: int) -> tuple[Trial, ...]:
+        """Return trials that are equal but for the seed, whose results calibration resamples."""
+        from mlptheory.probes.batchsize.arms import bank
+
+        return bank(self, runs)
 
     def draw(self, result: Result) -> Figure:
-        """Draw test accuracy over batch size: a line a length through the means, bars their 95 % t intervals."""
+        """Draw test accuracy over batch size, a panel a policy; sharpness and steps below where measured."""
         from mlptheory.probes.batchsize.figure import draw
 
         return draw(self, result)
-
-
-def _span(values: tuple[int, ...]) -> str:
-    return ", ".join(str(value) for value in sorted(values))
 
 
 def _require_distinct(argument: str, values: tuple[int, ...], at_least: int) -> None:

@@ -1,13 +1,16 @@
-"""The figure: test accuracy over batch size."""
+"""The figure: accuracy over batch size, a panel for each policy; sharpness and steps below where measured."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from mlptheory.probes.batchsize.judgment import cells_of
+from mlptheory.probes.batchsize.cells import Cells
+from mlptheory.probes.batchsize.design import UNITS
 from mlptheory.reports import figure_style, new_figure
 from mlptheory.stats import mean_interval
 
@@ -15,36 +18,115 @@ if TYPE_CHECKING:
     from mlptheory.probes.batchsize.design import BatchSize
     from mlptheory.probes.result import Result
 
+TITLES = {
+    "fixed": "fixed learning rate",
+    "linear": "learning rate ∝ B",
+    "sqrt": "learning rate ∝ √B",
+    "tuned": "tuned learning rate",
+}
+
 
 def draw(probe: BatchSize, result: Result) -> Figure:
-    """Draw test accuracy over batch size: a line a length through the means, bars their 95 % t intervals."""
+    """Draw means over seeds with their 95 % t intervals and every run."""
+    cells = Cells(probe, result.table)
+    below = _below(probe, cells)
+    columns = max(len(probe.lr_policies), len(below))
     with figure_style():
-        figure = new_figure()
-        axes = figure.subplots()
-        for index, epochs in enumerate(probe.epochs):
-            cells = cells_of(probe, result.table, "arm", epochs)
-            color, marker = f"C{index}", "osD^vP"[index % 6]
-            # Lengths stand a little beside each other, or their bars would hide one another.
-            aside = 2 ** (0.14 * (index - (len(probe.epochs) - 1) / 2))
-            for size in cells.columns:
-                values = cells[size].dropna()
-                axes.plot([size * aside] * len(values), values, ".", color=color, alpha=0.6, markersize=4, zorder=3)
-                if len(values) > 1:
-                    interval = mean_interval(values)
-                    ends = [interval.low, interval.high]
-                    axes.plot([size * aside] * 2, ends, "-", color=color, linewidth=1)
-            means = cells.mean()
-            axes.plot(means.index * aside, means, "-", marker=marker, markersize=4, color=color, label=_epochs(epochs))
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_locator(FixedLocator(sorted(probe.batch_sizes)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticklabels([str(size) for size in sorted(probe.batch_sizes)])
-        axes.set_xlabel("batch size")
-        axes.set_ylabel("test accuracy (%)")
-        axes.set_title(f"{probe.model} on {probe.dataset}, {len(probe.seed_list)} seeds")
-        axes.legend()
+        figure = new_figure(columns=min(columns, 2), height=4.6 if below else 2.6)
+        grid = figure.subplots(2 if below else 1, columns, squeeze=False)
+        for axes in grid.flat[len(probe.lr_policies) : columns]:
+            axes.set_visible(False)
+        panels = dict(zip(probe.lr_policies, grid[0], strict=False))
+        for policy, axes in panels.items():
+            _accuracy(probe, cells, policy, axes)
+        _share_scale(list(panels.values()))
+        grid[0][0].set_ylabel("test accuracy (%)")
+        grid[0][0].legend()
+        for axes, (label, values) in zip(grid[-1], below.items(), strict=False):
+            _line(probe, values, axes, "C2", "D", 1.0, label=None, logarithmic=True)
+            axes.set_yscale("log", base=2)
+            axes.set_ylabel(label)
+            _batch_axis(probe, axes)
+        if below:
+            for axes in grid[-1][len(below) :]:
+                axes.set_visible(False)
     return figure
 
 
-def _epochs(count: int) -> str:
-    return f"{count} epoch" if count == 1 else f"{count} epochs"
+def _below(probe: BatchSize, cells: Cells) -> dict[str, np.ndarray]:
+    """Return what is drawn below the accuracies, by its axis label."""
+    longest = max(probe.lengths)
+    found = {
+        "λ_max at equal loss": cells.of("sharpness_at_target", "run", "mlp", "fixed", longest),
+        "steps to target": cells.of("steps_to_target", "run", "mlp", probe.main_policy, longest),
+    }
+    return {label: values for label, values in found.items() if not np.isnan(values).all()}
+
+
+def _accuracy(probe: BatchSize, cells: Cells, policy: str, axes: Axes) -> None:
+    drawn = [(arm, length) for arm in probe.models for length in probe.lengths]
+    for index, (arm, length) in enumerate(drawn):
+        # Lines stand a little beside each other, or their bars would hide one another.
+        aside = 2 ** (0.14 * (index - (len(drawn) - 1) / 2))
+        color, marker = f"C{probe.lengths.index(length)}", "osD^vP"[probe.lengths.index(length) % 6]
+        label = f"{probe.models[arm]}, {length} {_unit(probe, length)}"
+        _line(
+            probe,
+            cells.accuracy(arm, policy, length),
+            axes,
+            color,
+            marker,
+            aside,
+            label=label,
+            style="-" if arm == "mlp" else "--",
+        )
+    axes.set_title(TITLES[policy])
+    _batch_axis(probe, axes)
+
+
+def _line(
+    probe: BatchSize,
+    values: np.ndarray,
+    axes: Axes,
+    color: str,
+    marker: str,
+    aside: float,
+    *,
+    label: str | None,
+    style: str = "-",
+    logarithmic: bool = False,
+) -> None:
+    """Draw one line through means, geometric ones on a logarithmic axis."""
+    to, back = (np.log2, np.exp2) if logarithmic else (lambda y: y, lambda y: y)
+    at, means = [], []
+    for size, column in zip(probe.sizes, values.T, strict=True):
+        runs = column[~np.isnan(column)]
+        if not len(runs):
+            continue
+        axes.plot([size * aside] * len(runs), runs, ".", color=color, alpha=0.5, markersize=3, zorder=3)
+        if len(runs) > 1:
+            interval = mean_interval(to(runs))
+            axes.plot([size * aside] * 2, back([interval.low, interval.high]), "-", color=color, linewidth=1)
+        at.append(size * aside)
+        means.append(float(back(to(runs).mean())))
+    filled = {} if style == "-" else {"markerfacecolor": "none"}
+    axes.plot(at, means, style, marker=marker, markersize=4, color=color, label=label, **filled)
+
+
+def _batch_axis(probe: BatchSize, axes: Axes) -> None:
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(probe.sizes))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels([str(size) for size in probe.sizes])
+    axes.set_xlabel("batch size")
+
+
+def _share_scale(panels: list[Axes]) -> None:
+    limits = [axes.get_ylim() for axes in panels]
+    for axes in panels:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def _unit(probe: BatchSize, length: int) -> str:
+    unit = UNITS[probe.budget]
+    return unit[:-1] if length == 1 and unit.endswith("s") and probe.budget != "compute" else unit

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from scipy.optimize import brentq
 
 from mlptheory.base.errors import InputError
-from mlptheory.probes.batchsize.design import EVERY_LENGTH, BatchSize
-from mlptheory.probes.batchsize.judgment import estimate
+from mlptheory.probes.batchsize.cells import Cells
+from mlptheory.probes.batchsize.claims import NOISE_SCALE
+from mlptheory.probes.batchsize.design import BatchSize
+from mlptheory.probes.batchsize.evidence import gather
+from mlptheory.probes.batchsize.tuning import choose
 from mlptheory.stats import (
     FEWEST_RUNS,
     Claim,
@@ -28,21 +31,34 @@ POWER = 0.9
 def power(probe: BatchSize, pilot: Result | None) -> dict[str, str]:
     """Return, by claim, what this many seeds can show: in a pilot's spread, or in units of the spread.
 
-    The spread is the standard deviation, over seeds, of the change from the smallest to the largest batch.
+    The spread is the standard deviation over seeds of what the claim's interval is of; of a claim about the smallest
+    of several effects, the largest of theirs. The level is that of Holm's first step, the strictest: a claim that is
+    not the first to be decided has more power.
 
     Raises
     ------
     InputError
         If the pilot is another probe's.
     """
-    seeds = len(probe.seed_list)
+    spreads = {} if pilot is None else _spreads(pilot)
+    claims = probe.claims()
+    level = bonferroni_level(max(1, sum(claim.direction != "equivalent" for claim in claims)))
+    return {claim.id: _sentence(probe, claim, spreads.get(claim.id), level) for claim in claims}
+
+
+def _seeds(probe: BatchSize, claim: Claim) -> int:
+    from mlptheory.probes.batchsize.arms import NOISE_SEEDS
+    from mlptheory.probes.batchsize.claims import SHARPNESS
+
+    if claim.id == NOISE_SCALE:
+        return NOISE_SEEDS
+    return len(probe.curvature_seed_list if claim.id == SHARPNESS else probe.seed_list)
+
+
+def _sentence(probe: BatchSize, claim: Claim, spread: float | None, level: float) -> str:
+    seeds = _seeds(probe, claim)
     if seeds < FEWEST_RUNS:
-        return {claim.id: f"{seeds} seeds: too few for any verdict ({FEWEST_RUNS})" for claim in probe.claims()}
-    spreads = {claim.id: None if pilot is None else _spread(claim.id, pilot) for claim in probe.claims()}
-    return {claim.id: _sentence(probe, claim, seeds, spreads[claim.id]) for claim in probe.claims()}
-
-
-def _sentence(probe: BatchSize, claim: Claim, seeds: int, spread: float | None) -> str:
+        return f"inconclusive by design: {seeds} seeds are too few for any verdict ({FEWEST_RUNS})"
     if claim.direction == "equivalent":
         largest = claim.margin / _margin_in_spreads(seeds)
         known = "unknown without a pilot" if spread is None else f"{spread:.2g} in the pilot"
@@ -50,22 +66,21 @@ def _sentence(probe: BatchSize, claim: Claim, seeds: int, spread: float | None) 
             f"with {seeds} seeds, 90 % power to lie within ±δ where the spread over seeds is at most "
             f"{largest:.2g} {claim.unit} ({known})"
         )
-    level = bonferroni_level(len(probe.epochs)) if claim.id == EVERY_LENGTH else 0.95
-    at = ", at each length," if claim.id == EVERY_LENGTH else ""
     beyond = smallest_detectable_effect(seeds, POWER, level)
     if spread is None:
         return (
-            f"with {seeds} seeds, 90 % power{at} for an effect {beyond:.2g} spreads beyond δ, the spread being the "
-            "SD over seeds of the change; unknown without a pilot"
+            f"with {seeds} seeds, 90 % power for an effect {beyond:.2g} spreads beyond δ, the spread being the SD over "
+            "seeds of the change; unknown without a pilot"
         )
     found = (
-        f"pilot's spread {spread:.2g} {claim.unit}: {seeds} seeds have 90 % power{at} for an effect of "
+        f"pilot's spread {spread:.2g} {claim.unit}: {seeds} seeds have 90 % power for an effect of "
         f"{claim.margin + beyond * spread:.2g}"
     )
     if not claim.margin:
         return found
     runs = runs_for_power(2 * claim.margin, spread, margin=claim.margin, power=POWER, level=level)
-    return f"{found}; an effect of {2 * claim.margin:g} needs {runs} seeds"
+    verdict = f"; an effect of {2 * claim.margin:g} needs {runs} seeds"
+    return ("inconclusive by design for such an effect: " if runs > seeds else "") + found + verdict
 
 
 def _margin_in_spreads(seeds: int) -> float:
@@ -75,12 +90,17 @@ def _margin_in_spreads(seeds: int) -> float:
     )
 
 
-def _spread(claim: str, pilot: Result) -> float | None:
+def _spreads(pilot: Result) -> dict[str, float]:
+    """Return the SD over seeds behind each claim of a pilot, where it has one."""
     if not isinstance(pilot.probe, BatchSize):
         raise InputError(f"pilot: expected a result of batchsize, found one of {pilot.probe.name}")
-    if claim not in {known.id for known in pilot.probe.claims()}:
-        return None
-    _, interval, blocks = estimate(pilot.probe, claim, pilot.table)
-    if interval is None or interval.standard_error == 0:
-        return None
-    return interval.standard_error * math.sqrt(blocks)
+    cells, chosen = Cells(pilot.probe, pilot.table), choose(pilot.probe, pilot.table)
+    found = {}
+    for claim in pilot.probe.claims():
+        evidence = gather(pilot.probe, cells, chosen, claim.id)
+        if evidence.estimate is None:
+            continue
+        spread = max(part.standard_error * math.sqrt(part.df + 1) for part in evidence.estimate.components)
+        if spread > 0:
+            found[claim.id] = spread
+    return found

@@ -1,0 +1,276 @@
+"""The claims and the controls, written down before anything runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlptheory.probes.batchsize.arms import NOISE_SEEDS, NOISE_SIZES
+from mlptheory.probes.batchsize.design import TUNED, UNITS
+from mlptheory.stats import Claim
+
+if TYPE_CHECKING:
+    from mlptheory.probes.batchsize.design import BatchSize
+
+MAIN, TUNING, EVERY_LENGTH = "larger-batches-better", "survives-tuning", "at-every-length"
+GROWS, CNN, SHARPNESS, EXAMPLES = (
+    "grows-with-length",
+    "opposite-to-cnn",
+    "sharpness-rises",
+    "more-examples-to-target",
+)
+A_A, LEAK, NOISE_SCALE = "a-a-control", "leak-check", "noise-scale-control"
+CONTROLS = (A_A, LEAK, NOISE_SCALE)
+SHARPNESS_MARGIN, EXAMPLES_MARGIN, LEAK_MARGIN, NOISE_MARGIN = 0.5, 0.5, 5.0, 0.25
+OPTIMIZER_REFERENCES = {"lion": ("Chen2023",), "adamw": ("Loshchilov2019",), "sgd": ()}
+DATA_REFERENCES = {
+    "digits": ("Alpaydin1998", "Pedregosa2011"),
+    "cifar10": ("Krizhevsky2009",),
+    "cifar100": ("Krizhevsky2009",),
+}
+POINTS, DOUBLINGS = "percentage points", "doublings"
+LINE = "fitted change from the smallest to the largest batch (line over log2 batch size)"
+FIGURE4 = {"source": "Bachmann et al. 2023, Fig. 4", "bibtex_key": "Bachmann2023"}
+
+
+def rule_claim(policy: str) -> str:
+    """Return the name of the main claim under a rule for the learning rate."""
+    return MAIN if policy == "fixed" else f"{MAIN}-{policy}"
+
+
+def claims(probe: BatchSize) -> tuple[Claim, ...]:
+    """Return the claims of a design, then its controls."""
+    found = [_better(probe, policy) for policy in probe.plain_policies]
+    if TUNED in probe.lr_policies:
+        found.append(_survives_tuning(probe))
+    if len(probe.lengths) > 1:
+        found += [_at_every_length(probe), _grows(probe)]
+    if probe.cnn is not None:
+        found.append(_opposite_to_cnn(probe))
+    if "fixed" in probe.lr_policies and probe.curvature_seeds:
+        found.append(_sharpness(probe))
+    if probe.target_accuracy is not None:
+        found.append(_examples(probe))
+    return (*found, *(_controls(probe) if probe.control else ()))
+
+
+def _better(probe: BatchSize, policy: str) -> Claim:
+    at = {"fixed": "", "linear": ", the learning rate in proportion to the batch", "sqrt": ", the learning rate as √B"}
+    return Claim(
+        id=rule_claim(policy),
+        statement=f"Larger batches reach a higher test accuracy at equal {probe.budget}{at[policy]}.",
+        estimand=f"test accuracy: {LINE}, mean over lengths; these data, new seeds",
+        direction="greater",
+        margin=probe.margin,
+        unit=POINTS,
+        test="t interval of the per-seed change; not supported where a smaller batch beats the largest",
+        **FIGURE4,
+        **_where(probe, policy),
+    )
+
+
+def _survives_tuning(probe: BatchSize) -> Claim:
+    return Claim(
+        id=TUNING,
+        statement="Larger batches stay better when the learning rate is tuned for each batch size.",
+        source="Bachmann et al. 2023, Fig. 4; Shallue et al. 2019 expect no difference",
+        bibtex_key="Shallue2019",
+        estimand=f"test accuracy: {LINE}, mean over lengths, at the learning rates that tuning chose; these data, "
+        "new seeds",
+        direction="greater",
+        margin=probe.margin,
+        unit=POINTS,
+        test="t interval of the per-seed change; inconclusive where a tuned optimum lies on the edge of its grid",
+        **_where(probe, TUNED),
+    )
+
+
+def _at_every_length(probe: BatchSize) -> Claim:
+    policy = probe.lr_policies[0]
+    return Claim(
+        id=EVERY_LENGTH,
+        statement="Larger batches are better at every training length.",
+        estimand=f"test accuracy: smallest over lengths of the {LINE}; these data, new seeds",
+        direction="greater",
+        margin=probe.margin,
+        unit=POINTS,
+        test=f"intersection-union over {len(probe.lengths)} lengths of t intervals; not supported where a smaller "
+        "batch beats the largest at some length",
+        **FIGURE4,
+        **_where(probe, policy),
+    )
+
+
+def _grows(probe: BatchSize) -> Claim:
+    return Claim(
+        id=GROWS,
+        statement="The advantage of larger batches grows with the length of training.",
+        source="Hoffer et al. 2017: longer training closes the gap of large batches",
+        bibtex_key="Hoffer2017",
+        estimand=f"test accuracy: {LINE}, at length {max(probe.lengths)} less that at {min(probe.lengths)}; these "
+        "data, new seeds",
+        direction="greater",
+        margin=probe.margin,
+        unit=POINTS,
+        test="t interval of the per-seed difference; contradicted where the advantage stays as it is, or fades",
+        **_where(probe, probe.main_policy),
+    )
+
+
+def _opposite_to_cnn(probe: BatchSize) -> Claim:
+    return Claim(
+        id=CNN,
+        statement="Larger batches are better for the MLP and worse for the CNN.",
+        estimand=f"test accuracy: the smaller of the MLP's and minus the CNN's {LINE}, means over lengths; these data, "
+        "new seeds",
+        direction="greater",
+        margin=probe.margin,
+        unit=POINTS,
+        test="intersection-union: both t intervals must lie beyond δ, on either side of 0",
+        **FIGURE4,
+        **_where(probe, probe.main_policy, arms=("mlp", "cnn")),
+    )
+
+
+def _sharpness(probe: BatchSize) -> Claim:
+    return Claim(
+        id=SHARPNESS,
+        statement="Larger batches lead to sharper minima: the Hessian's largest eigenvalue rises with the batch size.",
+        source="Keskar et al. 2017",
+        bibtex_key="Keskar2017",
+        estimand="log2 of the largest eigenvalue of the training objective's Hessian, where "
+        f"{100 * probe.remaining_loss:g} % of the way from the loss of chance to the smallest possible is left: "
+        f"{LINE}, length {max(probe.lengths)}; these data, new seeds",
+        direction="greater",
+        margin=SHARPNESS_MARGIN,
+        unit=DOUBLINGS,
+        test=f"t interval of the per-seed change over {len(probe.curvature_seed_list)} seeds",
+        **_where(probe, "fixed", held=("training loss", "a threshold of stability is not claimed for Lion")),
+    )
+
+
+def _examples(probe: BatchSize) -> Claim:
+    return Claim(
+        id=EXAMPLES,
+        statement=f"Larger batches need more examples to reach a test accuracy of {100 * probe.target_accuracy:g} %: "
+        "steps fall more slowly than 1/B.",
+        source="McCandlish et al. 2018; Shallue et al. 2019: diminishing returns past a critical batch size",
+        bibtex_key="Shallue2019",
+        estimand=f"log2 of the examples seen when the target is reached: {LINE}, length {max(probe.lengths)}; these "
+        "data, new seeds",
+        direction="greater",
+        margin=EXAMPLES_MARGIN,
+        unit=DOUBLINGS,
+        test="t interval of the per-seed change; inconclusive where a run does not reach the target",
+        **_where(probe, probe.main_policy),
+    )
+
+
+def _controls(probe: BatchSize) -> tuple[Claim, ...]:
+    common = {"bibtex_key": None, "direction": "equivalent"}
+    return (
+        Claim(
+            id=A_A,
+            statement="Control: runs of one batch size, labelled as several, show no change.",
+            source="A/A control",
+            estimand=f"test accuracy: {LINE}, of labels that mean nothing; these data, new seeds",
+            margin=probe.margin,
+            unit=POINTS,
+            test="95 % t interval of the per-block change must lie within ±δ",
+            **_where(probe, "fixed"),
+            **common,
+        ),
+        Claim(
+            id=LEAK,
+            statement="Control: trained on shuffled labels, the test accuracy is chance.",
+            source="leak check",
+            estimand="test accuracy less that of its predictions' class shares against the test set's; these data, new "
+            "seeds and shuffles",
+            margin=LEAK_MARGIN,
+            unit=POINTS,
+            test="95 % t interval over seeds must lie within ±δ",
+            **_where(probe, "fixed"),
+            **common,
+        ),
+        Claim(
+            id=NOISE_SCALE,
+            statement="Control with a known answer: SGD's excess loss halves when the batch doubles.",
+            source="derived in the documentation: excess = (η / 4B) tr H for a well-specified model",
+            estimand="1 + slope of log2 excess test loss over log2 batch size, -0.03 by theory; new seeds",
+            margin=NOISE_MARGIN,
+            unit="doublings per doubling",
+            test=f"95 % t interval of the per-seed slope over {NOISE_SEEDS} seeds must lie within ±δ",
+            held_fixed=("learning rate", "one pass over the data", "teacher"),
+            scope=f"softmax regression on a teacher's labels, SGD, batches {_span(NOISE_SIZES)}",
+            **common,
+        ),
+    )
+
+
+def _where(
+    probe: BatchSize, policy: str, *, arms: tuple[str, ...] = ("mlp",), held: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return what a claim holds fixed, and where it is tested."""
+    return {"held_fixed": (*held_fixed(probe, policy), *held), "scope": _scope(probe, policy, arms)}
+
+
+def held_fixed(probe: BatchSize, policy: str) -> tuple[str, ...]:
+    """Return what is the same in all arms under a policy, and what follows from that."""
+    lr = probe.base_lr("mlp")
+    rates = {
+        "fixed": f"learning rate {lr:.3g}, constant, not tuned per batch size",
+        "linear": f"learning rate {lr:.3g} · B / {probe.sizes[0]}, constant over a run",
+        "sqrt": f"learning rate {lr:.3g} · √(B / {probe.sizes[0]}), constant over a run",
+        TUNED: f"grid of learning rates ({len(probe.lr_grid)} multiples of {lr:.3g}), {probe.tuning_seeds} tuning "
+        "seeds; chosen on held-out training examples, per batch size and length",
+    }
+    follows = {
+        "epochs": "epochs (so smaller batches take more steps)",
+        "steps": "steps (so larger batches see more examples)",
+        "compute": "compute (so smaller batches take more steps)",
+    }
+    augmentation = probe.augmentation
+    mixup = f"MixUp {augmentation.mixup:g}, λ drawn per {augmentation.mixup_per}" if augmentation.mixup else ""
+    moved = "random crops, flips or shifts" if augmentation.moves_pixels else ""
+    decay = "no weight decay" if not probe.weight_decay else f"weight decay {probe.weight_decay:g} a step times lr"
+    return (
+        follows[probe.budget],
+        rates[policy],
+        f"optimizer {probe.optimizer}, its momentum per step (a horizon in examples that grows with B), {decay}"
+        + (" (per run it goes with lr · steps)" if probe.weight_decay else ""),
+        f"label smoothing {probe.label_smoothing:g}"
+        + (f", {100 * probe.label_noise:g} % of training labels wrong" if probe.label_noise else ""),
+        "initialization and the order's key within a seed",
+        "data, split and test set",
+        " and ".join(filter(None, (moved, mixup))) or "no augmentation",
+    )
+
+
+def _scope(probe: BatchSize, policy: str, arms: tuple[str, ...]) -> str:
+    models = " and ".join(probe.models[arm] for arm in arms if arm in probe.models)
+    lr = f"{policy} learning rates" if policy != "fixed" else f"lr {probe.base_lr('mlp'):.3g}"
+    return (
+        f"{models} from scratch on {probe.dataset}"
+        + (f" ({probe.n} examples)" if probe.n else "")
+        + f", {probe.optimizer} at {lr}, batches {_span(probe.batch_sizes)}, "
+        + f"{_span(probe.lengths)} {UNITS[probe.budget]}"
+    )
+
+
+def _span(values: tuple[int, ...]) -> str:
+    return ", ".join(str(value) for value in sorted(values))
+
+
+def references(probe: BatchSize) -> tuple[str, ...]:
+    """Return the BibTeX keys of the claims and their context, the optimizer, the data and the software."""
+    return (
+        "Bachmann2023",
+        "Keskar2017",
+        "Shallue2019",
+        *(("Hoffer2017",) if len(probe.lengths) > 1 else ()),
+        *(("McCandlish2018",) if probe.target_accuracy is not None or probe.curvature_seeds else ()),
+        *OPTIMIZER_REFERENCES[probe.optimizer],
+        *(("Yang2022",) if probe.lr is None else ()),
+        *DATA_REFERENCES.get(probe.dataset, ()),
+        "Paszke2019",
+        "mlptheory",
+    )

@@ -1,0 +1,90 @@
+"""The effects beside the verdicts', for the reader: each with its own 95 % t interval, corrected for nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mlptheory.probes.batchsize.cells import Cells
+from mlptheory.probes.batchsize.design import TUNED
+from mlptheory.probes.batchsize.tuning import choose
+from mlptheory.stats import critical_batch_size, lack_of_fit, mean_interval
+
+if TYPE_CHECKING:
+    from mlptheory.probes.batchsize.design import BatchSize
+
+COLUMNS = ("arm", "policy", "length", "quantity", "mean", "low", "high", "n")
+
+
+def effects(probe: BatchSize, table: pd.DataFrame) -> pd.DataFrame:
+    """Return means, changes, planned contrasts, curvature and steps of a table, a row each."""
+    cells = Cells(probe, table)
+    rows = [
+        row
+        for arm in probe.models
+        for policy in probe.lr_policies
+        for length in probe.lengths
+        for row in (*_accuracy(probe, cells, arm, policy, length), *_others(probe, cells, arm, policy, length))
+    ]
+    rows += [
+        {"arm": arm, "policy": TUNED, "length": length, "quantity": f"tuned learning rate at batch size {size}"}
+        | {"mean": choice.lr, "low": math.nan, "high": math.nan, "n": probe.tuning_seeds}
+        for (arm, length, size), choice in choose(probe, table).items()
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _accuracy(probe: BatchSize, cells: Cells, arm: str, policy: str, length: int) -> Iterator[dict[str, Any]]:
+    values = cells.accuracy(arm, policy, length)
+    groups = {
+        f"test accuracy at batch size {size} (%)": column for size, column in zip(probe.sizes, values.T, strict=True)
+    }
+    groups["change, smallest to largest batch (points)"] = cells.change(values)
+    for smaller, larger, change in zip(probe.sizes, probe.sizes[1:], np.diff(values, axis=1).T, strict=False):
+        groups[f"batch size {larger} less {smaller} (points)"] = change
+    for quantity, group in groups.items():
+        yield _row(arm, policy, length, quantity, group)
+    whole = values[~np.isnan(values).any(axis=1)]
+    if len(probe.sizes) > 2 and len(whole) > 1:
+        p = lack_of_fit(whole, np.log2(probe.sizes)).p
+        yield _row(arm, policy, length, "lack of fit of the line (p)", np.array([p])) | {"n": len(whole)}
+
+
+def _others(probe: BatchSize, cells: Cells, arm: str, policy: str, length: int) -> Iterator[dict[str, Any]]:
+    measured = {
+        "sharpness_at_target": "largest Hessian eigenvalue at equal training loss, batch size {}",
+        "norm_weighted_sharpness_at_target": "the same times the squared norm of scale-invariant layers, batch size {}",
+        "hessian_top_eigenvalue": "largest Hessian eigenvalue after the last step, batch size {}",
+        "noise_scale": "gradient noise scale after the last step (examples), batch size {}",
+        "steps_to_target": "steps to the target accuracy, batch size {}",
+    }
+    for outcome, text in measured.items():
+        values = cells.of(outcome, "run", arm, policy, length)
+        for size, column in zip(probe.sizes, values.T, strict=True):
+            if not np.isnan(column).all():
+                yield _row(arm, policy, length, text.format(size), column)
+    steps = cells.of("steps_to_target", "run", arm, policy, length)
+    whole = steps[~np.isnan(steps).any(axis=1)]
+    if len(whole) and len(probe.sizes) > 2:
+        fitted = np.log2([critical_batch_size(probe.sizes, row) for row in whole])
+        row = _row(arm, policy, length, "critical batch size, geometric mean (examples)", fitted)
+        yield row | {end: 2.0 ** row[end] for end in ("mean", "low", "high")}
+
+
+def _row(arm: str, policy: str, length: int, quantity: str, values: np.ndarray) -> dict[str, Any]:
+    whole = values[np.isfinite(values)]
+    interval = mean_interval(whole) if len(whole) > 1 else None
+    return {
+        "arm": arm,
+        "policy": policy,
+        "length": length,
+        "quantity": quantity,
+        "mean": float(whole.mean()) if len(whole) else math.nan,
+        "low": interval.low if interval else math.nan,
+        "high": interval.high if interval else math.nan,
+        "n": len(whole),
+    }

@@ -113,7 +113,8 @@ class Ensemble:
     def _forward(
         self, parameters: dict[str, torch.Tensor], masks: dict[str, torch.Tensor], inputs: torch.Tensor
     ) -> torch.Tensor:
-        return functional_call(self.skeleton, {**parameters, **masks}, inputs)
+        # No built-in model shares a weight between layers, and the search for such takes as long as the layers do.
+        return functional_call(self.skeleton, {**parameters, **masks}, inputs, tie_weights=False)
 
     def _dropout_masks(self, size: int) -> dict[str, torch.Tensor]:
         if not self.recipe.model.dropout:

@@ -125,7 +125,7 @@ def _read_design(cls: Any, options: type, arguments: list[str], prog: str, descr
 def _run_probe(cls: Any, arguments: list[str]) -> int:
     probe, options = _read_design(cls, ProbeOptions, arguments, "probe", cls.question)
 
-    from mlptheory.probes.result import claim_folder
+    from mlptheory.probes.result import claim_folder, load_result
     from mlptheory.trials import FolderStore, WorkerDiedError, require_fitting_data
 
     if options.workers is not None:
@@ -133,13 +133,14 @@ def _run_probe(cls: Any, arguments: list[str]) -> int:
     require_fitting_data(probe.trials(), options.data_root)
     say = sys.stderr if options.json else sys.stdout
     common = {"data_root": options.data_root, "workers": options.workers, "device": options.device}
+    pilot = None if options.pilot is None else load_result(options.pilot)
     if options.plan_only:
         kept = Path(options.out) / "store"
-        plan = probe.plan(store=kept if kept.is_dir() else None, **common)
+        plan = probe.plan(store=kept if kept.is_dir() else None, pilot=pilot, **common)
         print(json.dumps(asdict(plan), indent=1) if options.json else plan)
         return 0
     store = FolderStore(writable_folder("out", options.out) / "store")
-    plan = probe.plan(store=store, **common)
+    plan = probe.plan(store=store, pilot=pilot, **common)
     claim_folder(options.out, plan.design)
     print(plan, file=say, flush=True)
     try:

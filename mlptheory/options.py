@@ -19,6 +19,8 @@ class ProbeOptions:
         Trials beside each other; as many as cores hold, if None.
     device : str or None
         cpu, cuda or mps; the best that is there, if None.
+    pilot : str or None
+        Folder of an earlier result of a like design, whose spread tells the plan what this one can show.
     plugin : tuple of str
         Python files that register your own datasets, models, probes.
     plan_only : bool
@@ -31,6 +33,7 @@ class ProbeOptions:
     data_root: str | None = None
     workers: int | None = None
     device: str | None = None
+    pilot: str | None = None
     plugin: tuple[str, ...] = ()
     plan_only: bool = False
     json: bool = False

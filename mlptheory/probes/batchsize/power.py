@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 
 from mlptheory.base.errors import InputError
 from mlptheory.probes.batchsize.cells import Cells
-from mlptheory.probes.batchsize.claims import NOISE_SCALE
+from mlptheory.probes.batchsize.claims import MAIN, NOISE_SCALE, SHARPNESS, TUNING
 from mlptheory.probes.batchsize.design import BatchSize
 from mlptheory.probes.batchsize.evidence import gather
 from mlptheory.probes.batchsize.tuning import choose
@@ -41,6 +41,8 @@ def power(probe: BatchSize, pilot: Result | None) -> dict[str, str]:
         If the pilot is another probe's.
     """
     spreads = {} if pilot is None else _spreads(pilot)
+    if TUNING not in spreads and MAIN in spreads:
+        spreads[TUNING] = spreads[MAIN]  # a pilot at one learning rate is the nearest there is
     claims = probe.claims()
     level = bonferroni_level(max(1, sum(claim.direction != "equivalent" for claim in claims)))
     return {claim.id: _sentence(probe, claim, spreads.get(claim.id), level) for claim in claims}
@@ -48,7 +50,6 @@ def power(probe: BatchSize, pilot: Result | None) -> dict[str, str]:
 
 def _seeds(probe: BatchSize, claim: Claim) -> int:
     from mlptheory.probes.batchsize.arms import NOISE_SEEDS
-    from mlptheory.probes.batchsize.claims import SHARPNESS
 
     if claim.id == NOISE_SCALE:
         return NOISE_SEEDS

@@ -140,7 +140,7 @@ def test_a_second_process_waits_for_the_first_and_goes_on_if_that_is_killed(
     until(reached.exists)
     second = start(source)
     with pytest.raises(subprocess.TimeoutExpired):
-        second.wait(timeout=1.5)
+        second.wait(timeout=1)
     kill(first)
     finish(second)
     assert len(server.requests) == 1

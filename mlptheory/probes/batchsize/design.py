@@ -313,7 +313,7 @@ class BatchSize(Probe):
 
     def scenarios(self) -> tuple[Scenario, ...]:
         """Return the planted truths that the judgment is calibrated on."""
-        from mlptheory.probes.batchsize.simulation import SCENARIOS
+        from mlptheory.probes.batchsize.scenarios import SCENARIOS
 
         return SCENARIOS
 

@@ -266,7 +266,7 @@ class Probe(ABC):
         undecided_digest = sha256(canonical_json(undecided))
         begun = store.get_schedule(undecided_digest)
         schedule = from_plain(Schedule, begun, "schedule") if begun else None
-        if schedule is None or device is not None:
+        if schedule is None or (device is not None and schedule.device != device):
             schedule = plan_schedule(trials, self.follow_up(None), device=device)
         require_device(schedule.device)
         digests = digest_trials(trials, data_digests=data_digests, schedule=schedule, code=code)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from mlptheory.probes.batchsize.cells import Cells
 from mlptheory.probes.batchsize.design import UNITS
@@ -44,7 +44,11 @@ def draw(probe: BatchSize, result: Result) -> Figure:
         grid[0][0].legend()
         for axes, (label, values) in zip(grid[-1], below.items(), strict=False):
             _line(probe, values, axes, "C2", "D", 1.0, label=None, logarithmic=True)
-            axes.set_yscale("log", base=2)
+            axes.set_yscale("log")
+            # Values span an octave or many: what is shown between decades keeps at least a few ticks.
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
             axes.set_ylabel(label)
             _batch_axis(probe, axes)
         if below:
@@ -57,7 +61,7 @@ def _below(probe: BatchSize, cells: Cells) -> dict[str, np.ndarray]:
     """Return what is drawn below the accuracies, by its axis label."""
     longest = max(probe.lengths)
     found = {
-        "λ_max at equal loss": cells.of("sharpness_at_target", "run", "mlp", "fixed", longest),
+        r"$\lambda_{\max}$ at equal loss": cells.of("sharpness_at_target", "run", "mlp", "fixed", longest),
         "steps to target": cells.of("steps_to_target", "run", "mlp", probe.main_policy, longest),
     }
     return {label: values for label, values in found.items() if not np.isnan(values).all()}

@@ -174,7 +174,7 @@ def test_a_member_that_diverges_ends_alone_and_as_its_single_run(diverging):
         model=ModelConfig(name="S-1/Wi-5", norm="none"), optimizer=SGD, budget=BudgetConfig(amount=3, batch_size=8)
     )
     recipes = members(recipe, lrs=[1e61 if index in diverging else 1.0 for index in range(3)])
-    look = [Observer(name="evaluation", every="doubling")]
+    look = [Observer(name="evaluation", every="doubling"), Observer(name="evaluation", every="octave")]
     found = train_ensemble(recipes, look, device="cpu")
     for index, (member, single) in enumerate(zip(found, recipes, strict=True)):
         assert (member.diverged is not None) == (index in diverging)
@@ -265,7 +265,8 @@ def test_observers_see_each_member_as_they_see_its_single_run(optimizer, seen):
         schedule=COSINE,
         budget=BudgetConfig(amount=2, batch_size=16),
     )
-    look, recipes = [Observer(name="spy", every="doubling"), Observer(name="evaluation", every=2)], members(recipe)
+    look = [Observer(name="spy", every="doubling"), Observer(name="evaluation", every="octave")]
+    recipes = members(recipe)
     together = train_ensemble(recipes, look, device="cpu")
     of_members = {seed: list(states) for seed, states in seen.items()}
     seen.clear()

@@ -32,7 +32,9 @@ HISTORY_COLUMNS = (
     ("value", "Its value", ""),
 )
 EFFECT_COLUMNS = {
-    "epochs": "Training length",
+    "arm": "'mlp' or 'cnn'",
+    "policy": "How the learning rate goes with the batch size",
+    "length": "Training length, in units of the budget",
     "quantity": "What the mean is of, with its unit",
     "mean": "Over independent runs",
     "low": "Lower end of the 95 % t interval of the mean, for this row alone",

@@ -3,5 +3,5 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"design": ["CONTROL", "CONTROL_SEEDS", "EVERY_LENGTH", "MAIN", "BatchSize"]}
+    __name__, submod_attrs={"design": ["CONTROL_SEEDS", "TUNING_SEEDS", "BatchSize"]}
 )

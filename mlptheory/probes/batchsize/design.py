@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from mlptheory.base.configuration import require_choice, require_integer, require_number
+from mlptheory.base.configuration import require_boolean, require_choice, require_integer, require_number
 from mlptheory.base.errors import invalid
 from mlptheory.data import Augmentation
 from mlptheory.models import parse_name
@@ -170,6 +170,8 @@ class BatchSize(Probe):
         if not isinstance(self.augmentation, Augmentation):
             raise invalid("augmentation", self.augmentation, "an Augmentation")
         self._check_learning_rates()
+        if self.n is not None:
+            require_integer("n", self.n, 1)
         require_number("label_noise", self.label_noise, 0, 1)
         require_number("weight_decay", self.weight_decay, 0)
         require_number("label_smoothing", self.label_smoothing, 0, 1)
@@ -178,18 +180,21 @@ class BatchSize(Probe):
         require_integer("curvature_seeds", self.curvature_seeds, 0)
         require_number("remaining_loss", self.remaining_loss, 0, 1, low_open=True, high_open=True)
         require_number("margin", self.margin, 0, 100)
+        require_boolean("control", self.control)
         if self.control:
             require_number("margin", self.margin, 0, 100, low_open=True)
 
     def _check_learning_rates(self) -> None:
         for argument, name, lr in (("lr", self.model, self.lr), ("cnn_lr", self.cnn, self.cnn_lr)):
+            if lr is not None:
+                require_number(argument, lr, 0, low_open=True)
             if name is None:
                 continue
             known = parse_name(name).width is not None
-            if lr is not None:
-                require_number(argument, lr, 0, low_open=True)
-            elif self.optimizer == "sgd" or not known:
+            if lr is None and (self.optimizer == "sgd" or not known):
                 raise invalid(argument, lr, f"a number greater than 0, as {self.optimizer} on {name} has no default")
+        if parse_name(self.model).family == "CNN":
+            raise invalid("model", self.model, "an MLP; a convolutional model goes beside it, as cnn")
         if self.cnn is not None and parse_name(self.cnn).family != "CNN":
             raise invalid("cnn", self.cnn, "a convolutional model, CNN-{depth}/Wi-{width}")
         policies = self.lr_policies
@@ -244,7 +249,7 @@ class BatchSize(Probe):
         """Return the learning rate of an arm's smallest batch size, of which the grid's are multiples."""
         given, name = (self.lr, self.model) if arm == "mlp" else (self.cnn_lr, self.cnn)
         if given is not None:
-            return given
+            return float(given)
         parsed = parse_name(name)
         widest = parsed.width * 2 ** (parsed.depth - 1) if arm == "cnn" else parsed.width
         return PAPER_LR * PAPER_WIDTH / widest

@@ -122,7 +122,7 @@ def _examples(probe: BatchSize, cells: Cells, chosen: dict[Cell, Choice]) -> Evi
     policy = probe.main_policy
     steps = cells.of("steps_to_target", "run", "mlp", policy, max(probe.lengths))
     estimate, n = _mean(cells.change(np.log2(steps * np.array(probe.sizes))))
-    missing = _missing(steps, probe.sizes, f"did not reach {100 * probe.target_accuracy:g} %")
+    missing = _missing(steps, probe.sizes, f"did not reach {100 * probe.target_accuracy:g} % from below")
     edge = edges(probe, chosen, ("mlp",)) if policy == TUNED else None
     return Evidence(estimate, n, _divergence(cells, "run", "mlp", policy) or missing or edge)
 

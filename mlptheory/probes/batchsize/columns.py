@@ -43,7 +43,11 @@ COLUMNS = (
         "The same times the squared norm of the scale-invariant layers, where the model has any",
     ),
     Column("noise_scale", "Gradient noise scale tr Σ / |G|² after the last step", "examples"),
-    Column("steps_to_target", "Steps until the target accuracy was reached, interpolated between looks; 0 from the start", "steps"),
+    Column(
+        "steps_to_target",
+        "Steps until the target accuracy was reached, interpolated between looks; 0 from the start",
+        "steps",
+    ),
     Column("chance_accuracy", "Accuracy expected of the predictions if they had nothing to do with the images"),
     Column("excess_loss", "Noise-scale control: expected excess of the test loss over the teacher's", "nats"),
     Column("diverged", "Whether the training loss stopped being finite"),

@@ -37,19 +37,20 @@ def first_stage(probe: BatchSize) -> tuple[Trial, ...]:
 
 
 def second_stage(probe: BatchSize, table: pd.DataFrame | None) -> tuple[Trial, ...]:
-    """Return the runs at the learning rates chosen in a table; at the base learning rate without one."""
+    """Return the runs at the learning rates chosen in a table; without one, at rates that no other run has."""
     if TUNED not in probe.lr_policies:
         return ()
-    chosen = None
-    if table is not None:
+    cells = [(arm, length, size) for arm in probe.models for length in probe.lengths for size in probe.batch_sizes]
+    if table is None:
+        # A stand-in that equaled a run of the first stage would be counted and priced as that one.
+        rates = dict.fromkeys(cells, 2 * max(trial.recipe.optimizer.lr for trial in first_stage(probe)))
+    else:
         from mlptheory.probes.batchsize.tuning import choose
 
-        chosen = choose(probe, table)
+        rates = {cell: choice.lr for cell, choice in choose(probe, table).items()}
     return tuple(
-        _run(probe, arm, TUNED, length, size, seed, chosen[arm, length, size].lr if chosen else probe.base_lr(arm))
-        for arm in probe.models
-        for length in probe.lengths
-        for size in probe.batch_sizes
+        _run(probe, arm, TUNED, length, size, seed, rates[arm, length, size])
+        for arm, length, size in cells
         for seed in probe.seed_list
     )
 

@@ -283,7 +283,7 @@ class BatchSize(Probe):
         return first_stage(self)
 
     def follow_up(self, table: pd.DataFrame | None) -> tuple[Trial, ...]:
-        """Return the runs at the learning rates that tuning chose; at the grid's middle without a table."""
+        """Return the runs at the learning rates that tuning chose; stand-ins for them without a table."""
         from mlptheory.probes.batchsize.arms import second_stage
 
         return second_stage(self, table)

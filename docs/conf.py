@@ -1,6 +1,10 @@
 """How Sphinx builds these pages: offline, with warnings as errors (`make docs`)."""
 
 import importlib.metadata
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "mlptheory"
 author = "The mlptheory developers"
@@ -13,6 +17,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx-mathjax-offline",
+    "probe_tables",
 ]
 exclude_patterns = ["_build", "jupyter_execute"]
 

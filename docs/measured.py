@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,35 +95,67 @@ def _probe(folder: str, result: dict[str, Any]) -> str:
         [
             verdict["claim"],
             verdict["verdict"],
-            _number(verdict["effect"]),
+            f"{_number(verdict['effect'])} {verdict['unit']}",
             _interval(verdict),
+            _number(verdict["margin"]),
+            _number(verdict["p"]),
             verdict["n"],
         ]
         for verdict in result["verdicts"]
     ]
     names = [column["name"] for column in result["effects"]["columns"]]
-    effects = [
-        [row[names.index("epochs")], row[names.index("quantity")], _number(row[names.index("mean")]),
-         f"[{_number(row[names.index('low')])}, {_number(row[names.index('high')])}]", row[names.index("n")]]
-        for row in result["effects"]["rows"]
-    ]  # fmt: skip
+    effects = [dict(zip(names, row, strict=True)) for row in result["effects"]["rows"]]
     timing = result["timing"]
-    scope = result["verdicts"][0]
     return "\n".join(
         [
-            f"{result['design']['question']} {scope['scope']}; margin {scope['margin']:g} {scope['unit']}.",
-            f"Source of the claim: {scope['source']}.\n",
-            markdown_table(verdicts, ["claim", "verdict", f"effect ({scope['unit']})", "interval", "n"]),
+            f"{result['design']['question']}\n",
+            markdown_table(verdicts, ["claim", "verdict", "effect", "interval", "margin", "p", "n"]),
             *(f"- {verdict['claim']} {verdict['reason']}" for verdict in result["verdicts"]),
             "",
-            markdown_table(effects, ["epochs", "quantity", "mean", "95 % t interval", "n"]),
-            f"```{{figure}} ../experiments/{folder}/figure.png\n:alt: {result['design']['title']}\n:width: 50%\n```\n",
+            "Scopes:\n",
+            *(f"- {scope}" for scope in dict.fromkeys(each["scope"] for each in result["verdicts"])),
+            "",
+            "Means over seeds; brackets are 95 % t intervals, each for itself.\n",
+            _by_batch_size(effects),
+            _other_effects(effects),
+            f"```{{figure}} ../experiments/{folder}/figure.png\n:alt: {result['design']['title']}\n:width: 80%\n```\n",
             f"{len(result['table']['rows'])} runs of {_number(sum(timing['trial_s']))} s together; planned "
             f"{_number(timing['planned_s'])} s, taken {_number(timing['taken_s'])} s.\n",
             f"{result['design']['schedule']['precision']} on {_machine(result['environment'])}. "
             f"Design {result['design']['digest'][:16]}.\n",
         ]
     )
+
+
+_AT_BATCH_SIZE = re.compile(r"(?P<what>.*?)(?: at|,) batch size (?P<size>\d+)(?P<unit> \(.*\))?")
+_WHERE = ("arm", "policy", "length")
+
+
+def _by_batch_size(effects: list[dict[str, Any]]) -> str:
+    """Return the effects that are of one batch size each, a column a batch size."""
+    cells: dict[tuple[Any, ...], dict[int, str]] = {}
+    for row in effects:
+        if found := _AT_BATCH_SIZE.fullmatch(row["quantity"]):
+            key = (*(row[name] for name in _WHERE), f"{found['what']}{found['unit'] or ''}")
+            cells.setdefault(key, {})[int(found["size"])] = _estimate(row)
+    sizes = sorted({size for each in cells.values() for size in each})
+    rows = [[*key, *(each.get(size, "–") for size in sizes)] for key, each in cells.items()]
+    return markdown_table(rows, [*_WHERE, "mean at batch size", *map(str, sizes)])
+
+
+def _other_effects(effects: list[dict[str, Any]]) -> str:
+    rows = [
+        [*(row[name] for name in _WHERE), row["quantity"], _estimate(row), row["n"]]
+        for row in effects
+        if not _AT_BATCH_SIZE.fullmatch(row["quantity"])
+    ]
+    return markdown_table(rows, [*_WHERE, "quantity", "mean", "n"])
+
+
+def _estimate(row: dict[str, Any]) -> str:
+    if row["low"] is None:
+        return _number(row["mean"])
+    return f"{_number(row['mean'])} [{_number(row['low'])}, {_number(row['high'])}]"
 
 
 def calibration_text(calibration: dict[str, Any]) -> str:

@@ -212,8 +212,8 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
     labels allow. Objective and Hessian are over the same fixed training examples (smoothed cross-entropy, nothing
     augmented or dropped), after the first step and until the objective L is at the target. With L₁ > target ≥ L₂ at two
     successive looks, the value at the target is linear in L on the logarithm's scale: log λ = (1 - s) log λ₁ + s log λ₂
-    with s = (L₁ - target)/(L₁ - L₂). λ is measured from where less than half of the way from chance to the target is
-    left; there is no value at the target if a look passes over all of that. NaN: Lanczos did not converge, or, at the
+    with s = (L₁ - target)/(L₁ - L₂). λ is measured from where less than a quarter of the way from chance to the target
+    is left; there is no value at the target if a look passes over all of that. NaN: Lanczos did not converge or, at the
     target, an eigenvalue is not positive.
 
     Norm-weighted is ‖W‖² λ with W all scale-invariant parameters, for models that have some. λ stays that of all
@@ -228,7 +228,7 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
         return {}
     batch = _training_examples(state.model, state.examples, state.recipe, examples)
     now = _objective_value(state.model, batch, state.recipe)
-    if now > (target_loss + math.log(classes)) / 2:
+    if now > (3 * target_loss + math.log(classes)) / 4:
         return {"sharpness_loss": now}
     found = _top_of_hessian(state.model, batch, state.recipe)
     looks = {"sharpness": _sharpness(found)}

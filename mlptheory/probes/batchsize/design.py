@@ -142,7 +142,7 @@ class BatchSize(Probe):
     lr: float | None = None
     cnn_lr: float | None = None
     lr_policies: tuple[Literal["fixed", "linear", "sqrt", "tuned"], ...] = ("fixed", "tuned")
-    lr_grid: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+    lr_grid: tuple[float, ...] = (0.03125, 0.125, 0.5, 2.0, 8.0)
     tuning_seeds: int = 2
     validation: int | float = 0.2
     weight_decay: float = 0.0

@@ -13,8 +13,8 @@ import pytest
 from mlptheory import __version__
 from mlptheory.cli import main
 
-TINY = ["probe", "batchsize", "--n", "64", "--model", "B-1/Wi-16", "--batch-sizes", "8", "32", "--epochs", "1"]
-TINY += ["--seeds", "2", "--no-control", "--workers", "1"]
+TINY = ["probe", "batchsize", "--n", "64", "--model", "B-1/Wi-16", "--batch-sizes", "8", "32", "--lengths", "1"]
+TINY += ["--seeds", "2", "--lr-policies", "fixed", "--no-control", "--workers", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,19 @@ def test_help_of_a_probe_lists_its_settings_and_how_it_is_run(capsys):
     with pytest.raises(SystemExit):
         main(["probe", "batchsize", "--help"])
     page = capsys.readouterr().out
-    for option in ("--dataset", "--batch-sizes", "--seeds", "--margin", "--out", "--workers", "--plugin", "--json"):
+    for option in (
+        "--dataset",
+        "--batch-sizes",
+        "--lengths",
+        "--lr-policies",
+        "--cnn",
+        "--seeds",
+        "--margin",
+        "--out",
+        "--workers",
+        "--plugin",
+        "--json",
+    ):
         assert option in page
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from mlptheory.cli import main
 
-TINY = ["probe", "batchsize", "--n", "64", "--model", "B-1/Wi-16", "--batch-sizes", "8", "32", "--epochs", "1"]
-TINY += ["--seeds", "2", "--no-control", "--workers", "1"]
+TINY = ["probe", "batchsize", "--n", "64", "--model", "B-1/Wi-16", "--batch-sizes", "8", "32", "--lengths", "1"]
+TINY += ["--seeds", "2", "--lr-policies", "fixed", "--no-control", "--workers", "1"]
 CIFAR_FILE = 30_730_000  # bytes of one binary CIFAR-10 file, from its published layout
 
 
@@ -20,7 +20,7 @@ CIFAR_FILE = 30_730_000  # bytes of one binary CIFAR-10 file, from its published
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        (["prob"], ["command = 'prob'", "did you mean 'probe'", "probe, train, data, report, cite"]),
+        (["prob"], ["command = 'prob'", "did you mean 'probe'", "probe, calibrate, train, data, report, cite"]),
         (["data"], ["data command", "list"]),
         (["data", "lst"], ["'lst'", "did you mean 'list'"]),
         (["data", "list", "--data-rot", "x"], ["'--data-rot'", "--data-root"]),
@@ -57,8 +57,22 @@ def test_unknown_commands_and_names(refused, args, parts):
         (["--batch-sizes", "8", "8"], ["batch_sizes = (8, 8)", "at least 2 different"]),
         (["--batch-sizes", "8", "x"], ["--batch-sizes = '8 x'", "INT"]),
         (["--batch-sizes"], ["batch_sizes = ()", "at least 2 different"]),
-        (["--epochs"], ["epochs = ()", "at least 1"]),
-        (["--epochs", "0"], ["epochs = 0", "an integer of at least 1"]),
+        (["--lengths"], ["lengths = ()", "at least 1"]),
+        (["--lengths", "0"], ["lengths = 0", "an integer of at least 1"]),
+        (["--epochs", "1"], ["'--epochs'"]),
+        (["--budget", "step"], ["--budget = 'step'", "did you mean 'steps'", "epochs, steps, compute"]),
+        (["--lr-policies", "tuend"], ["'tuend'", "did you mean 'tuned'", "fixed, linear, sqrt, tuned"]),
+        (["--lr-policies"], ["lr_policies = ()", "fixed, linear, sqrt, tuned"]),
+        (["--lr-policies", "tuned", "--lr-grid", "1", "2"], ["lr_grid = (1.0, 2.0)", "at least 3 different"]),
+        (["--lr-policies", "tuned", "--tuning-seeds", "0"], ["tuning_seeds = 0", "at least 1"]),
+        (["--lr-policies", "tuned", "--validation", "1.5"], ["validation = 1.5", "less than 1"]),
+        (["--lr-policies", "tuned", "--validation", "1197"], ["validation = 1197", "some, but not all, of the 1197"]),
+        (["--cnn", "B-1/Wi-16"], ["cnn = 'B-1/Wi-16'", "CNN-{depth}/Wi-{width}"]),
+        (["--model", "CNN-2/Wi-8"], ["model = 'CNN-2/Wi-8'", "an MLP"]),
+        (["--target-accuracy", "1"], ["target_accuracy = 1.0", "less than 1"]),
+        (["--curvature-seeds", "-1"], ["curvature_seeds = -1", "at least 0"]),
+        (["--remaining-loss", "0"], ["remaining_loss = 0.0", "greater than 0"]),
+        (["--pilot", "nowhere"], ["'nowhere'", "result.json is not there"]),
         (["--seeds"], ["seeds = ()", "at least one seed"]),
         (["--seeds", "0"], ["seeds = 0", "at least 1"]),
         (["--seeds", "1", "1"], ["seeds = (1, 1)", "all different"]),
@@ -97,7 +111,7 @@ def test_a_probes_bad_settings_are_refused_before_anything_is_written(refused, t
         (["--budget.batch-size", "0"], ["budget.batch_size = 0", "at least 1"]),
         (["--budget.batch-size", "-1"], ["budget.batch_size = -1", "at least 1"]),
         (["--budget.batch-size", "1198"], ["batch_size = 1198", "at most 1197"]),
-        (["--data.validation", "1197"], ["data.validation = 1197", "fewer than the 1197"]),
+        (["--data.validation", "1197"], ["data.validation = 1197", "some, but not all, of the 1197"]),
         (["--start", "parent"], ["start = 'parent'", "expected a first parent"]),
         (["--threads", "0"], ["threads = 0", "at least 1"]),
         (["--device", "tpu"], ["device = 'tpu'", "allowed: cpu"]),

@@ -6,6 +6,7 @@ import json
 import runpy
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mlptheory.base.configuration import from_plain, to_plain
@@ -51,7 +52,12 @@ def test_every_verdict_follows_from_its_table(folder):
     for old, new in zip(result.verdicts, again, strict=True):
         assert (old.id, old.verdict, old.n) == (new.id, new.verdict, new.n)
         assert (old.effect, old.low, old.high) == pytest.approx((new.effect, new.low, new.high), rel=1e-9)
-    assert len(result.table) == len(result.design["trials"])
+    first = result.design["trials"]
+    assert result.table["digest"].tolist()[: len(first)] == first
+    later = result.probe.follow_up(result.table.iloc[: len(first)])
+    labels = pd.DataFrame([dict(trial.labels) for trial in (*result.probe.trials(), *later)])
+    found = result.table[labels.columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, labels, check_dtype=False)
     assert json.loads((EXPERIMENTS / folder / "result.json").read_text())["environment"]["versions"]["torch"]
 
 
@@ -89,11 +95,3 @@ def test_every_calibration_is_of_the_probe_as_it_stands_and_follows_from_its_cou
 
 def test_the_page_of_results_is_what_the_records_say():
     assert MEASURED["PAGE"].read_text(encoding="utf-8") == MEASURED["page"](), "run python docs/measured.py"
-
-
-def test_the_probes_page_quotes_the_measured_effects():
-    effects = load_result(EXPERIMENTS / "figure4" / "cifar10_b-3_wi-256").effects
-    page = (REPOSITORY / "docs" / "probes" / "batchsize.md").read_text(encoding="utf-8")
-    for row in effects[effects["quantity"].str.startswith("change")].itertuples():
-        mean, low, high = (f"{value:+.1f}".replace("-", "−") for value in (row.mean, row.low, row.high))
-        assert mean in page and f"[{low}, {high}]" in page

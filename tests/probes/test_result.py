@@ -9,7 +9,7 @@ from PIL import Image
 from mlptheory.base import DamagedFileError, InputError
 from mlptheory.probes import load_result
 from mlptheory.probes.result import claim_folder
-from tests.probes.conftest import TINY
+from tests.probes.conftest import FIRST, TINY
 
 FILES = {
     "design.json",
@@ -30,7 +30,7 @@ def test_saving_writes_every_file_whole_and_nothing_else(tiny_result, tmp_path):
     table = pd.read_csv(written["table.csv"])
     assert table["test_accuracy"].tolist() == tiny_result.table["test_accuracy"].tolist()
     with Image.open(written["figure.png"]) as image:
-        assert image.size[0] > 900  # 3.25 inches at 300 dots
+        assert image.size[0] > 1900  # 6.75 inches at 300 dots
     assert written["figure.pdf"].read_bytes().startswith(b"%PDF")
     assert "Bachmann2023" in written["references.bib"].read_text()
     page = written["report.html"].read_text()
@@ -63,7 +63,9 @@ def test_result_json_has_the_documented_parts(tiny_result):
     assert len(plain["timing"]["trial_s"]) == len(plain["table"]["rows"])
     design = plain["design"]
     assert design["settings"]["batch_sizes"] == [8, 32]
-    assert [claim["margin"] for claim in design["claims"]] == [1.0, 1.0, 1.0]
+    assert [claim["margin"] for claim in design["claims"]] == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5]
+    assert design["trials"] == [row[-1] for row in plain["table"]["rows"][:FIRST]], "those known before any ran"
+    assert all(column["description"] for column in plain["effects"]["columns"][:3])
     assert set(design["schedule"]) == {"device", "threads", "precision", "groups"}
 
 
@@ -141,7 +143,9 @@ def test_the_figure_shows_every_run_and_chooses_no_backend(tiny_result):
     figure = tiny_result.figure()
     axes = figure.axes[0]
     dots = [line for line in axes.lines if line.get_marker() == "."]
-    assert sum(len(line.get_xdata()) for line in dots) == len(tiny_result.table.query("role == 'arm'"))
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1 epoch", "2 epochs"]
-    assert figure.get_size_inches()[0] == pytest.approx(3.25)
+    assert sum(len(line.get_xdata()) for line in dots) == len(
+        tiny_result.table.query("role == 'run' and policy == 'fixed'")
+    )
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["B-1/Wi-16, 1 epoch", "B-1/Wi-16, 12 epochs"]
+    assert figure.get_size_inches()[0] == pytest.approx(6.75)
     assert not hasattr(figure, "number")  # pyplot numbers the figures it manages

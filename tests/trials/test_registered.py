@@ -185,7 +185,7 @@ def test_sharpness_can_be_seen_within_an_epoch():
 
 def test_a_member_of_an_ensemble_is_seen_as_a_run_of_its_own():
     looks = [
-        replace(SHARPNESS, every="octave", parameters=(("remaining", 0.7), ("examples", 20))),
+        replace(SHARPNESS, every="octave", parameters=(("remaining", 0.86), ("examples", 20))),
         Observer(name="steps_to_target", every="octave", parameters=(("accuracy", 0.15),)),
     ]
     recipes = [replace(RECIPE, seed=seed, precision="float64") for seed in (0, 1)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,13 +45,13 @@ def choose(probe: BatchSize, table: pd.DataFrame) -> dict[Cell, Choice]:
     ):
         if role != "tuning":
             continue
-        outcome = (-np.inf, np.inf) if diverged or not np.isfinite(accuracy) else (accuracy, loss)
+        outcome = (-math.inf, math.inf) if diverged or not math.isfinite(accuracy) else (accuracy, loss)
         seen.setdefault((arm, int(length), int(size)), {}).setdefault(lr, []).append(outcome)
     return {cell: _best(by_lr) for cell, by_lr in seen.items()}
 
 
 def _best(by_lr: dict[float, list[tuple[float, float]]]) -> Choice:
-    means = {lr: tuple(np.mean(outcomes, axis=0)) for lr, outcomes in by_lr.items()}
+    means = {lr: tuple(statistics.fmean(part) for part in zip(*runs, strict=True)) for lr, runs in by_lr.items()}
     best = max(sorted(means), key=lambda lr: (means[lr][0], -means[lr][1]))
     edge = "smallest" if best == min(means) else "largest" if best == max(means) else ""
     return Choice(best, edge)

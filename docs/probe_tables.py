@@ -22,7 +22,7 @@ def claims_text(probe: Probe) -> str:
     return "\n\n".join(
         f"`{claim.id}`\n"
         f": **{claim.statement}**\n"
-        f"  Supported where the whole interval lies {BOUNDS[claim.direction].format(f'{claim.margin:g} {claim.unit}')}.\n"
+        f"  Supported where the interval lies {BOUNDS[claim.direction].format(f'{claim.margin:g} {claim.unit}')}.\n"
         f"  *Estimand:* {claim.estimand}. *Test:* {claim.test}. *Source:* {claim.source}."
         for claim in probe.claims()
     )

@@ -16,17 +16,21 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for line in re.findall(r"^\$ (mlptheory .+)$", README, re.MULTILINE)]
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
-SMALL_PROBE = "--dataset digits --model B-1/Wi-16 --batch-sizes 64 256 --seeds 3 --epochs 1 --no-control --workers 1"
+SMALL_PROBE = (
+    "--dataset digits --model B-1/Wi-16 --batch-sizes 64 256 --seeds 3 --lengths 1 --lr-grid 0.5 1 2 --tuning-seeds 1 "
+    "--curvature-seeds 0 --no-control --workers 1"
+)
 SMALL_RECIPE = "--data.name digits --model.name S-1/Wi-16 --budget.amount 1 --budget.batch-size 512"
 
 
 def in_miniature(command: str) -> str:
     """Return the command with the same words and options, and small values."""
     command = re.sub(
-        r"(probe batchsize) --dataset cifar10 --model \S+ --batch-sizes [\d ]+ --seeds \d+ --epochs [\d ]+",
+        r"(probe batchsize) --dataset cifar10 --model \S+ --batch-sizes [\d ]+ --seeds \d+ --lengths [\d ]+",
         rf"\1 {SMALL_PROBE} ",
         command,
     )
+    command = re.sub(r"(calibrate batchsize)", r"\1 --tables 10 --bank-runs 0 --workers 1", command)
     return re.sub(r"(train) (\S+\.toml)", rf"\1 {REPOSITORY}/\2 {SMALL_RECIPE}", command)
 
 
@@ -57,7 +61,8 @@ def test_commands_run_in_the_order_they_are_printed(tmp_path):
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_python_runs(tmp_path, block):
     small = block.replace(
-        "batch_sizes=(16, 64, 256), seeds=5", 'model="B-1/Wi-16", batch_sizes=(64, 256), epochs=(1,), seeds=3'
+        "batch_sizes=(16, 64, 256), seeds=5",
+        'model="B-1/Wi-16", batch_sizes=(64, 256), lengths=(1,), seeds=3, lr_policies=("fixed",), curvature_seeds=0, control=False',
     )
     # Spawned workers import the main module, so it has to be a file with a guard.
     lines = "\n".join(f"    {line}" for line in small.splitlines())

@@ -62,7 +62,8 @@ def test_commands_run_in_the_order_they_are_printed(tmp_path):
 def test_python_runs(tmp_path, block):
     small = block.replace(
         "batch_sizes=(16, 64, 256), seeds=5",
-        'model="B-1/Wi-16", batch_sizes=(64, 256), lengths=(1,), seeds=3, lr_policies=("fixed",), curvature_seeds=0, control=False',
+        'model="B-1/Wi-16", batch_sizes=(64, 256), lengths=(1,), seeds=3, lr_policies=("fixed",), curvature_seeds=0, '
+        "control=False",
     )
     # Spawned workers import the main module, so it has to be a file with a guard.
     lines = "\n".join(f"    {line}" for line in small.splitlines())

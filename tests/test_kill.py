@@ -17,9 +17,11 @@ import pytest
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
 
-PROBE = ["probe", "batchsize", "--n", "64", "--model", "B-1/Wi-16", "--batch-sizes", "8", "32", "--epochs", "1", "40"]
-PROBE += ["--seeds", "3"]
-TRIALS = 18
+PROBE = ["probe", "batchsize", "--n", "64", "--model", "B-1/Wi-16", "--batch-sizes", "8", "32", "--lengths", "1", "20"]
+PROBE += ["--seeds", "3", "--cnn", "CNN-1/Wi-4", "--lr", "2e-3", "--cnn-lr", "2e-3", "--target-accuracy", "0.4"]
+PROBE += ["--lr-policies", "fixed", "tuned", "--lr-grid", "0.25", "2", "64", "--tuning-seeds", "1", "--no-control"]
+FIRST, TRIALS = 48, 72
+"""Ensembles of MLPs and CNNs by themselves: at the given learning rate and tuning, then all at the tuned ones."""
 LIMIT_S = 600
 
 

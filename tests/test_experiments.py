@@ -95,3 +95,16 @@ def test_every_calibration_is_of_the_probe_as_it_stands_and_follows_from_its_cou
 
 def test_the_page_of_results_is_what_the_records_say():
     assert MEASURED["PAGE"].read_text(encoding="utf-8") == MEASURED["page"](), "run python docs/measured.py"
+
+
+@pytest.mark.parametrize("folder", ["digits_false-effect", "digits_false-effect_pilot"])
+def test_the_probes_page_quotes_the_false_effect(folder):
+    result = load_result(EXPERIMENTS / "batchsize" / folder)
+    page = (REPOSITORY / "docs" / "probes" / "batchsize.md").read_text(encoding="utf-8")
+    section = page.split("## A false effect")[1].split("\n## ")[0]
+    means = result.effects.set_index(["policy", "quantity"])["mean"]
+    for policy, verdict in zip(("fixed", "tuned"), result.verdicts, strict=False):
+        at = [f"{means[policy, f'test accuracy at batch size {size} (%)']:.2f}" for size in (16, 64, 256)]
+        effect, low, high = (f"{value:+.2f}".replace("-", "−") for value in (verdict.effect, verdict.low, verdict.high))
+        change = f"{effect} [{low}, {high}] at {100 * verdict.level:g} %"
+        assert f"| {policy} | {' | '.join(at)} | {change} | {verdict.verdict} |" in section

@@ -74,7 +74,7 @@ def run_bank(
     diverged = sum(record.diverged is not None for record in ordered)
     if diverged:
         raise InputError(f"{diverged} of the {len(ordered)} runs of the bank diverged: expected a design that trains")
-    table = make_table(probe, prepared.trials, ordered)
+    table = make_table(probe, prepared.trials, ordered, data_root)
     return table, sha256(canonical_json([record.digest for record in ordered]))
 
 

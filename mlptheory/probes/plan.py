@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import textwrap
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlptheory.measures import training_compute
-from mlptheory.training import Cost, Recipe, estimate_cost, planned_work, recipe_macs, together_key
+from mlptheory.models import model_from_config
+from mlptheory.training import (
+    Cost,
+    Recipe,
+    estimate_cost,
+    planned_work,
+    prepare_examples,
+    recipe_macs,
+    together_key,
+)
 from mlptheory.trials import default_workers
 
 if TYPE_CHECKING:
     from mlptheory.probes.probe import Prepared, Probe
     from mlptheory.probes.result import Result
+    from mlptheory.trials import Trial
     from mlptheory.trials.store import Store
 
+SHARPNESS_MEASURE, LOOKS_NEAR_TARGET = "hessian_top_eigenvalue", 12
+"""What a look at sharpness costs, and how many a run has of them; 9 to 14 were seen on CIFAR-10."""
 WORKER_START_S = 5.0
 """Seconds until spawned workers have imported torch, as seen on two cores."""
 
@@ -99,6 +112,7 @@ def make_plan(
     measured; an ensemble is measured as one.
     """
     costs: dict[tuple[Recipe, int], Cost] = {}
+    measured: dict[tuple[Recipe, str], float] = {}
     seconds: list[float] = []
     peak, compute, finished = 0.0, 0, 0
     for unit in prepared.units():
@@ -121,7 +135,9 @@ def make_plan(
             ).paper_macs
         )
         peak = max(peak, cost.peak_gib)
-        seconds += [] if done == len(unit) else [cost.seconds_of(work)]
+        if done < len(unit):
+            looks = _curvature_seconds(unit[0], kind[0], prepared, data_root, measured)
+            seconds.append(cost.seconds_of(work) + len(unit) * looks)
     count = workers or default_workers(prepared.schedule)
     return Plan(
         design=prepared.design,
@@ -133,3 +149,32 @@ def make_plan(
         workers=count,
         power=probe.power(pilot),
     )
+
+
+def _curvature_seconds(
+    trial: Trial, kind: Recipe, prepared: Prepared, data_root: str | None, measured: dict[tuple[Recipe, str], float]
+) -> float:
+    """Return what a trial's measures and its looks at sharpness cost, from one of each on the untrained model."""
+    names = [measurement.name for measurement in trial.measures]
+    names += [SHARPNESS_MEASURE] * LOOKS_NEAR_TARGET * any(each.name == "sharpness" for each in trial.observers)
+    for name in dict.fromkeys(names):
+        if (kind, name) not in measured:
+            measured[kind, name] = _time_measure(name, kind, prepared, data_root)
+    return sum(measured[kind, name] for name in names)
+
+
+def _time_measure(name: str, recipe: Recipe, prepared: Prepared, data_root: str | None) -> float:
+    from mlptheory.trials import MeasureContext
+    from mlptheory.trials.registered import measures
+
+    examples = prepare_examples(recipe.data, recipe.seed, data_root)
+    model = model_from_config(
+        recipe.model,
+        image_size=examples.image_size,
+        channels=examples.train.image_shape[0],
+        num_classes=examples.train.num_classes,
+        seed=recipe.seed,
+    ).to(prepared.schedule.device)
+    began = time.perf_counter()
+    measures[name](MeasureContext(model, (), (), examples, recipe))
+    return time.perf_counter() - began

@@ -89,7 +89,7 @@ class Probe(ABC):
         """Return the effects beside the verdicts', with intervals, for the reader."""
 
     def derived(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return columns that follow from a row's labels and metrics."""
+        """Return columns that follow from a row's labels, metrics and train_examples, those of its training set."""
         return {}
 
     @abstractmethod
@@ -158,7 +158,7 @@ class Probe(ABC):
         if workers is not None:
             require_integer("workers", workers, 1)
         kept = open_store(store)
-        prepared = foresee(self, self._prepare(kept, data_root, device), kept)
+        prepared = foresee(self, self._prepare(kept, data_root, device), kept, data_root)
         return make_plan(self, prepared, store=kept, workers=workers, data_root=data_root, pilot=pilot)
 
     def run(
@@ -237,14 +237,21 @@ class Probe(ABC):
                 bar.report(record.digest, 1.0)
             return [records[decided.digests[trial]] for trial in decided.trials]
 
-        with progress_bar(foresee(self, prepared, kept), data_root, shown=progress) as bar:
+        with progress_bar(foresee(self, prepared, kept, data_root), data_root, shown=progress) as bar:
             ordered = run_stage(prepared)
-            later = self.follow_up(make_table(self, prepared.trials, ordered))
+            later = self.follow_up(make_table(self, prepared.trials, ordered, data_root))
             if later:
                 prepared = prepared.with_later(later)
                 ordered = run_stage(prepared)
-        taken_s = time.perf_counter() - began
-        return assemble(self, prepared.design, prepared.trials, ordered, taken_s=taken_s, planned_s=planned_s)
+        return assemble(
+            self,
+            prepared.design,
+            prepared.trials,
+            ordered,
+            data_root=data_root,
+            taken_s=time.perf_counter() - began,
+            planned_s=planned_s,
+        )
 
     def _prepare(self, store: Store, data_root: str | None, device: str | None) -> Prepared:
         """Fix everything that is decided before the first trial; a schedule begun in the store is kept to."""
@@ -325,11 +332,11 @@ class Prepared:
         return replace(self, trials=trials, digests=digests)
 
 
-def foresee(probe: Probe, prepared: Prepared, store: Store) -> Prepared:
+def foresee(probe: Probe, prepared: Prepared, store: Store, data_root: str | None = None) -> Prepared:
     """Return a design with its follow-up: that which the store's records decide, or what stands for it until then."""
     from mlptheory.probes.result import make_table
 
     records = [store.get(prepared.digests[trial]) for trial in prepared.trials]
     known = all(record is not None for record in records)
-    later = probe.follow_up(make_table(probe, prepared.trials, records) if known else None)
+    later = probe.follow_up(make_table(probe, prepared.trials, records, data_root) if known else None)
     return prepared.with_later(later) if later else prepared

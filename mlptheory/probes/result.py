@@ -18,6 +18,7 @@ from mlptheory.probes.probe import Probe
 from mlptheory.probes.registry import probes
 from mlptheory.reports import bibtex, figure_svg, render_html, save_figure, verdict_html, verdict_table
 from mlptheory.stats import Verdict
+from mlptheory.training import training_size
 from mlptheory.trials import Record, Trial
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ EFFECT_COLUMNS = {
     "mean": "Over independent runs",
     "low": "Lower end of the 95 % t interval of the mean, for this row alone",
     "high": "Upper end of the 95 % t interval of the mean, for this row alone",
-    "n": "Independent runs",
+    "n": "Independent runs behind the mean",
+    "runs": "Of so many; where some are missing the rest are a selection, and there is no interval",
 }
 
 
@@ -182,11 +184,12 @@ def assemble(
     trials: Sequence[Trial],
     records: Sequence[Record],
     *,
+    data_root: str | None,
     taken_s: float,
     planned_s: float | None,
 ) -> Result:
     """Make the result of a probe from its trials and their records, in the same order."""
-    table = make_table(probe, trials, records)
+    table = make_table(probe, trials, records, data_root)
     history = pd.DataFrame(
         [(index, *row) for index, record in enumerate(records) for row in record.history],
         columns=[name for name, _, _ in HISTORY_COLUMNS],
@@ -221,7 +224,9 @@ def _environments(records: Sequence[Record]) -> dict[str, Any]:
     return distinct[0] if len(distinct) == 1 else {"several": distinct}
 
 
-def make_table(probe: Probe, trials: Sequence[Trial], records: Sequence[Record]) -> pd.DataFrame:
+def make_table(
+    probe: Probe, trials: Sequence[Trial], records: Sequence[Record], data_root: str | None = None
+) -> pd.DataFrame:
     """Return one row a trial: the probe's labels, then the metrics it documents."""
     rows = []
     for trial, record in zip(trials, records, strict=True):
@@ -229,6 +234,8 @@ def make_table(probe: Probe, trials: Sequence[Trial], records: Sequence[Record])
         observed = {} if record.diverged else _last_observed(record)
         values = {**observed, **record.metrics, **dict(trial.labels)}
         values |= {"diverged": record.diverged is not None, "digest": record.digest}
+        if trial.recipe is not None:
+            values["train_examples"] = training_size(trial.recipe.data, data_root)
         values |= probe.derived(values)
         rows.append([values.get(column.name) for column in probe.columns()])
     frame = pd.DataFrame(rows, columns=[column.name for column in probe.columns()])

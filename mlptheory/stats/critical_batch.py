@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from mlptheory.base import InputError
 from mlptheory.stats import _checks
 
-_BEYOND = 20.0
+_BEYOND = 10.0
 """Doublings beyond the batch sizes seen, within which a critical one is looked for."""
 
 
@@ -35,9 +35,8 @@ def critical_batch_size(batch_sizes: ArrayLike, steps: ArrayLike) -> float:
     Returns
     -------
     float
-        In examples. Where steps do not fall at all the fit runs to the lower end of its range, :math:`2^{-20}` of the
-        smallest batch size, and where they fall as 1/B throughout to the upper, :math:`2^{20}` of the largest: neither
-        is then known but for its side.
+        In examples. Where the fit runs to :math:`2^{-10}` of the smallest batch size or :math:`2^{10}` of the largest,
+        steps do not fall at all, or fall as 1/B throughout: 0 or infinity, of which only the side is known.
 
     Raises
     ------
@@ -67,4 +66,6 @@ def critical_batch_size(batch_sizes: ArrayLike, steps: ArrayLike) -> float:
     found = minimize_scalar(
         misfit, bounds=(grid[max(best - 1, 0)], grid[min(best + 1, 240)]), method="bounded", options={"xatol": 1e-10}
     )
+    if best in (0, len(grid) - 1):
+        return 0.0 if best == 0 else math.inf
     return float(2.0**found.x)

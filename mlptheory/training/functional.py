@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from mlptheory.training.optimizers import DEFAULT_BETAS
-from mlptheory.training.recipe import OptimizerConfig
+from mlptheory.training.recipe import DEFAULT_BETAS, OptimizerConfig
 from mlptheory.training.stack import Stack
 
 ADAMW_EPSILON = 1e-8

@@ -14,9 +14,7 @@ import torch
 from lion_pytorch import Lion
 from torch import nn
 
-from mlptheory.training.recipe import OptimizerConfig, ScheduleConfig
-
-DEFAULT_BETAS = {"lion": (0.9, 0.99), "adamw": (0.9, 0.999)}
+from mlptheory.training.recipe import DEFAULT_BETAS, OptimizerConfig, ScheduleConfig
 
 
 def build_optimizer(

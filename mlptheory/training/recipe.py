@@ -19,6 +19,9 @@ from mlptheory.base.errors import InputError, invalid, unknown_name
 from mlptheory.data import Augmentation
 from mlptheory.models import ModelConfig
 
+DEFAULT_BETAS = {"lion": (0.9, 0.99), "adamw": (0.9, 0.999)}
+"""Decays of the moments, where a recipe does not say."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:

@@ -20,6 +20,9 @@ from mlptheory.trials.schedule import Schedule
 from mlptheory.trials.trial import Trial
 
 ROOMS = ("base", "data", "models", "training", "measures")
+LIBRARIES = ("torch", "lion-pytorch", "numpy")
+"""Whose versions can change what a trial computes."""
+
 OF_TRIALS = ("registered.py", "run.py", "record.py")
 """Files of this room that decide what a record holds."""
 
@@ -107,8 +110,8 @@ def trial_digest(trial: Trial, *, data_digests: Mapping[str, str], schedule: Sch
     Returns
     -------
     str
-        Of the canonical JSON of what is computed, the parents' digests, the data, the execution mode, torch's
-        version and the code.
+        Of the canonical JSON of what is computed, the parents' digests, the data, the execution mode, the versions
+        of torch, lion-pytorch and NumPy, and the code.
     """
     alone = replace(schedule, groups=())
     return digest_trials([trial], schedule=alone, data_digests=data_digests, code=code)[trial]
@@ -184,7 +187,7 @@ def digest_trials(
                         "parents": [digest(parent) for parent in plain.parents],
                         "data": None if plain.recipe is None else data_digests[plain.recipe.data.name],
                         "execution": schedule.execution(plain.recipe, ensembles.get(plain)),
-                        "torch": version("torch"),
+                        "libraries": {name: version(name) for name in LIBRARIES},
                         "code": code,
                     }
                 )

@@ -151,7 +151,8 @@ def run_trials(
                 digest, share = news.get()
                 for member in missing.intersection(units[digest].members):
                     progress(member, share)
-            for future in done:
+            # What ended well is kept before a worker that died is told of.
+            for future in sorted(done, key=lambda each: each.exception() is not None):
                 unit = running.pop(future)
                 ended = [(record, weights) for record, weights in _answer(future) if record.digest in missing]
                 for record, weights in ended:

@@ -166,7 +166,7 @@ def _training_examples(model: nn.Module, examples: Examples, recipe: Recipe, cou
     require_integer("examples", count, 1)
     everyone = np.arange(len(examples.train))
     draws = uniform(recipe.data.split_seed, "measured examples", 0, everyone, 1)[:, 0]
-    chosen = np.sort(np.argsort(draws, kind="stable")[:count])
+    chosen = np.argsort(draws, kind="stable")[:count]
     part = examples.train.select(torch.from_numpy(chosen))
     return next(_plain_loader(model, part, examples, recipe.data, batch_size=len(part)).batches(epoch=0))
 
@@ -223,8 +223,8 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
     classes = state.examples.train.num_classes
     least = smallest_loss(classes, state.recipe.label_smoothing)
     target_loss = least + remaining * (math.log(classes) - least)
-    losses = _seen(state, "sharpness_loss")
-    if state.step == 0 or (losses and losses[-1] <= target_loss):
+    before = _last_look(state, "sharpness_loss")
+    if state.step == 0 or before.get("sharpness_loss", math.inf) <= target_loss:
         return {}
     batch = _training_examples(state.model, state.examples, state.recipe, examples)
     now = _objective_value(state.model, batch, state.recipe)
@@ -237,11 +237,10 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
         norm = weight_norm({name: state.model.get_parameter(name) for name in names})
         looks["norm_weighted_sharpness"] = norm**2 * looks["sharpness"]
     rows = {"sharpness_loss": found.loss, **looks}
-    measured = _seen(state, "sharpness")
-    if measured and found.loss <= target_loss:
-        share = (losses[-1] - target_loss) / (losses[-1] - found.loss)
+    if "sharpness" in before and found.loss <= target_loss:
+        share = (before["sharpness_loss"] - target_loss) / (before["sharpness_loss"] - found.loss)
         for quantity, value in looks.items():
-            rows[f"{quantity}_at_target"] = _between_logs(_seen(state, quantity)[-1], value, share)
+            rows[f"{quantity}_at_target"] = _between_logs(before[quantity], value, share)
     return rows
 
 
@@ -282,8 +281,10 @@ def smallest_loss(classes: int, label_smoothing: float) -> float:
     return sum(-share * math.log(share) for share in shares if share > 0)
 
 
-def _seen(state: TrainingState, quantity: str) -> list[float]:
-    return [value for _, _, name, value in state.history if name == quantity]
+def _last_look(state: TrainingState, quantity: str) -> dict[str, float]:
+    """Return what was seen at the last step at which a quantity was; nothing if it never was."""
+    steps = [step for step, _, name, _ in state.history if name == quantity]
+    return {name: value for step, _, name, value in state.history if steps and step == steps[-1]}
 
 
 def _between_logs(before: float, after: float, share: float) -> float:

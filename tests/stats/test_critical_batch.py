@@ -29,10 +29,12 @@ def test_it_is_the_least_squares_fit_of_log_steps():
     assert misfit(found) <= min(misfit(critical) for critical in everywhere) + 1e-12
 
 
-def test_steps_that_do_not_fall_or_fall_as_one_over_b_give_an_end_of_the_range():
+def test_steps_that_do_not_fall_or_fall_as_one_over_b_tell_the_side_alone():
     sizes = np.array([16, 64, 256])
-    assert critical_batch_size(sizes, np.full(3, 100.0)) < 1e-3
-    assert critical_batch_size(sizes, 1e5 / sizes) > 1e6
+    assert critical_batch_size(sizes, np.full(3, 100.0)) == 0.0
+    assert critical_batch_size(sizes, 1e5 / sizes) == np.inf
+    assert critical_batch_size(sizes, 1e5 / sizes**1.1) == np.inf
+    assert critical_batch_size(sizes, sizes) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def _measured_images(recipe, count):
     """Return inputs and labels of the measured examples, from the dataset's bytes, in float64."""
     examples = prepare_examples(recipe.data, recipe.seed)
     draws = uniform(recipe.data.split_seed, "measured examples", 0, np.arange(len(examples.train)), 1)[:, 0]
-    chosen = torch.from_numpy(np.sort(np.argsort(draws)[:count]))
+    chosen = torch.from_numpy(np.argsort(draws)[:count])
     pixels = examples.train.images[chosen].flatten(1).double() / 255
     pixels = (pixels - examples.normalization.mean[0]) / examples.normalization.std[0]
     return pixels[:, pixel_permutation(3, (1, 8, 8))].view(-1, 1, 8, 8), examples.train.labels[chosen]

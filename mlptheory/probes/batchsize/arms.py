@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mlptheory.models import ModelConfig
 from mlptheory.probes.batchsize.design import CONTROL_SEEDS, TUNED, TUNING_SEEDS
 from mlptheory.training import BudgetConfig, DataConfig, Observer, OptimizerConfig, Recipe
+from mlptheory.training.recipe import DEFAULT_BETAS
 from mlptheory.trials import STANDARD_OBSERVERS, Measurement, Trial
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 NOISE_SIZES, NOISE_LR, NOISE_SEEDS = (16, 64, 256), 0.125, 16
 """The control with a known answer: docs/probes/controls.md derives why these."""
 BANK_SEEDS = 3_000_000
-DEFAULT_MOMENTUM = {"lion": 0.99, "adamw": 0.9, "sgd": 0.9}
 CURVATURE = (Measurement(name="hessian_top_eigenvalue"), Measurement(name="gradient_noise_scale"))
 
 
@@ -116,7 +116,7 @@ def _controls(probe: BatchSize) -> Iterator[Trial]:
         yield _trial(probe, "shuffled", "mlp", "fixed", length, size, size, block, block, lr, (), measures)
     for size in NOISE_SIZES:
         for seed in range(NOISE_SEEDS):
-            yield _noise_scale_trial(size, seed)
+            yield _noise_scale_trial(probe, size, seed)
 
 
 def _trial(
@@ -162,19 +162,28 @@ def _trial(
         "seed": seed,
         "lr": lr,
         "weight_decay": probe.weight_decay,
-        "momentum_horizon": batch_size / (1 - DEFAULT_MOMENTUM[probe.optimizer]),
+        "momentum_horizon": batch_size / (1 - _momentum(recipe.optimizer)),
     }
     return Trial(recipe=recipe, observers=observers, measures=measures, labels=tuple(labels.items()))
 
 
-def _noise_scale_trial(batch_size: int, seed: int) -> Trial:
+def _momentum(optimizer: OptimizerConfig) -> float:
+    """Return the decay per step of the average of gradients that a step goes along."""
+    if optimizer.name == "sgd":
+        return optimizer.momentum
+    first, second = optimizer.betas or DEFAULT_BETAS[optimizer.name]
+    return second if optimizer.name == "lion" else first
+
+
+def _noise_scale_trial(probe: BatchSize, batch_size: int, seed: int) -> Trial:
+    """Return a run of the control; bfloat16 would add noise that its theory does not know."""
     recipe = Recipe(
         data=DataConfig(name="teacher"),
         model=ModelConfig(name="Linear"),
         optimizer=OptimizerConfig(name="sgd", lr=NOISE_LR, momentum=0.0),
         budget=BudgetConfig(amount=1, batch_size=batch_size),
         label_smoothing=0.0,
-        precision="float32",
+        precision="float64" if probe.precision == "float64" else "float32",
         seed=seed,
     )
     labels = {

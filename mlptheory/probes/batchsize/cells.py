@@ -29,10 +29,9 @@ class Cells:
     def __init__(self, probe: BatchSize, table: pd.DataFrame) -> None:
         self.probe = probe
         self._columns = {name: table[name].to_numpy(dtype=float) for name in table.columns if name in _NUMBERS}
-        if "steps_to_target" in self._columns:
-            # A run that starts at its target tells nothing of the steps that training takes, and 0 has no logarithm.
-            steps = self._columns["steps_to_target"]
-            self._columns["steps_to_target"] = np.where(steps > 0, steps, np.nan)
+        for name in {"steps_to_target", "examples_to_target"} & set(self._columns):
+            # A run that starts at its target tells nothing of what training takes, and 0 has no logarithm.
+            self._columns[name] = np.where(self._columns[name] > 0, self._columns[name], np.nan)
         self._diverged = table["diverged"].to_numpy(dtype=bool)
         self._places: dict[tuple[str, str, str, int], dict[tuple[int, int], int]] = {}
         keys = zip(*(table[name].tolist() for name in FACTORS), strict=True)
@@ -96,6 +95,7 @@ _NUMBERS = (
     "hessian_top_eigenvalue",
     "noise_scale",
     "steps_to_target",
+    "examples_to_target",
     "chance_accuracy",
     "excess_loss",
     "lr",

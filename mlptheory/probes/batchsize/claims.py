@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlptheory.probes.batchsize.arms import NOISE_SEEDS, NOISE_SIZES
+from mlptheory.probes.batchsize.arms import NOISE_SEEDS, NOISE_SIZES, middle
 from mlptheory.probes.batchsize.design import TUNED, UNITS
 from mlptheory.stats import Claim
 
@@ -19,7 +19,6 @@ GROWS, CNN, SHARPNESS, EXAMPLES = (
     "more-examples-to-target",
 )
 A_A, LEAK, NOISE_SCALE = "a-a-control", "leak-check", "noise-scale-control"
-CONTROLS = (A_A, LEAK, NOISE_SCALE)
 SHARPNESS_MARGIN, EXAMPLES_MARGIN, LEAK_MARGIN, NOISE_MARGIN = 0.5, 0.5, 5.0, 0.25
 OPTIMIZER_REFERENCES = {"lion": ("Chen2023",), "adamw": ("Loshchilov2019",), "sgd": ()}
 DATA_REFERENCES = {
@@ -27,6 +26,7 @@ DATA_REFERENCES = {
     "cifar10": ("Krizhevsky2009",),
     "cifar100": ("Krizhevsky2009",),
 }
+BLOCK = "initialization and the order's key within a seed"
 POINTS, DOUBLINGS = "percentage points", "doublings"
 LINE = "fitted change from the smallest to the largest batch (line over log2 batch size)"
 FIGURE4 = {"source": "Bachmann et al. 2023, Fig. 4", "bibtex_key": "Bachmann2023"}
@@ -79,7 +79,8 @@ def _survives_tuning(probe: BatchSize) -> Claim:
         direction="greater",
         margin=probe.margin,
         unit=POINTS,
-        test="t interval of the per-seed change; inconclusive where a tuned optimum lies on the edge of its grid",
+        test="t interval of the per-seed change; inconclusive where a tuned optimum lies on the edge of its grid; not "
+        "supported where a smaller batch beats the largest",
         **_where(probe, TUNED),
     )
 
@@ -134,17 +135,18 @@ def _opposite_to_cnn(probe: BatchSize) -> Claim:
 def _sharpness(probe: BatchSize) -> Claim:
     return Claim(
         id=SHARPNESS,
-        statement="Larger batches lead to sharper minima: the Hessian's largest eigenvalue rises with the batch size.",
+        statement="Larger batches lead to sharper points: at equal training loss the Hessian's largest eigenvalue "
+        "rises with the batch size.",
         source="Keskar et al. 2017",
         bibtex_key="Keskar2017",
-        estimand="log2 of the largest eigenvalue of the training objective's Hessian, where "
+        estimand="log2 of the largest eigenvalue of the training objective's Hessian over 256 training examples, where "
         f"{100 * probe.remaining_loss:g} % of the way from the loss of chance to the smallest possible is left: "
         f"{LINE}, length {max(probe.lengths)}; these data, new seeds",
         direction="greater",
         margin=SHARPNESS_MARGIN,
         unit=DOUBLINGS,
         test=f"t interval of the per-seed change over {len(probe.curvature_seed_list)} seeds",
-        **_where(probe, "fixed", held=("training loss", "a threshold of stability is not claimed for Lion")),
+        **_where(probe, "fixed", lengths=(max(probe.lengths),), held=(BLOCK, "training loss at which it is compared")),
     )
 
 
@@ -161,7 +163,7 @@ def _examples(probe: BatchSize) -> Claim:
         margin=EXAMPLES_MARGIN,
         unit=DOUBLINGS,
         test="t interval of the per-seed change; inconclusive where a run does not reach the target",
-        **_where(probe, probe.main_policy),
+        **_where(probe, probe.main_policy, lengths=(max(probe.lengths),)),
     )
 
 
@@ -176,7 +178,7 @@ def _controls(probe: BatchSize) -> tuple[Claim, ...]:
             margin=probe.margin,
             unit=POINTS,
             test="95 % t interval of the per-block change must lie within ±δ",
-            **_where(probe, "fixed"),
+            **_where(probe, "fixed", sizes=(middle(probe),), lengths=(min(probe.lengths),), held=()),
             **common,
         ),
         Claim(
@@ -188,7 +190,7 @@ def _controls(probe: BatchSize) -> tuple[Claim, ...]:
             margin=LEAK_MARGIN,
             unit=POINTS,
             test="95 % t interval over seeds must lie within ±δ",
-            **_where(probe, "fixed"),
+            **_where(probe, "fixed", sizes=(middle(probe),), lengths=(min(probe.lengths),)),
             **common,
         ),
         Claim(
@@ -207,21 +209,36 @@ def _controls(probe: BatchSize) -> tuple[Claim, ...]:
 
 
 def _where(
-    probe: BatchSize, policy: str, *, arms: tuple[str, ...] = ("mlp",), held: tuple[str, ...] = ()
+    probe: BatchSize,
+    policy: str,
+    *,
+    arms: tuple[str, ...] = ("mlp",),
+    sizes: tuple[int, ...] | None = None,
+    lengths: tuple[int, ...] | None = None,
+    held: tuple[str, ...] = (BLOCK,),
 ) -> dict[str, Any]:
     """Return what a claim holds fixed, and where it is tested."""
-    return {"held_fixed": (*held_fixed(probe, policy), *held), "scope": _scope(probe, policy, arms)}
+    models = " and ".join(probe.models[arm] for arm in arms)
+    rates = " and ".join(f"{probe.base_lr(arm):.3g}" for arm in arms)
+    lr = f"lr {rates}" if policy == "fixed" else f"{policy} learning rates"
+    scope = (
+        f"{models} from scratch on {probe.dataset}"
+        + (f" ({probe.n} examples)" if probe.n else "")
+        + f", {probe.optimizer} at {lr}, batches {_span(sizes or probe.batch_sizes)}, "
+        + f"{_span(lengths or probe.lengths)} {UNITS[probe.budget]}"
+    )
+    return {"held_fixed": (*held_fixed(probe, policy, arms), *held), "scope": scope}
 
 
-def held_fixed(probe: BatchSize, policy: str) -> tuple[str, ...]:
+def held_fixed(probe: BatchSize, policy: str, arms: tuple[str, ...] = ("mlp",)) -> tuple[str, ...]:
     """Return what is the same in all arms under a policy, and what follows from that."""
-    lr = probe.base_lr("mlp")
+    lr = " and ".join(f"{probe.base_lr(arm):.3g}" for arm in arms)
     rates = {
-        "fixed": f"learning rate {lr:.3g}, constant, not tuned per batch size",
-        "linear": f"learning rate {lr:.3g} · B / {probe.sizes[0]}, constant over a run",
-        "sqrt": f"learning rate {lr:.3g} · √(B / {probe.sizes[0]}), constant over a run",
-        TUNED: f"grid of learning rates ({len(probe.lr_grid)} multiples of {lr:.3g}), {probe.tuning_seeds} tuning "
-        "seeds; chosen on held-out training examples, per batch size and length",
+        "fixed": f"learning rate {lr}, constant, not tuned per batch size",
+        "linear": f"learning rate {lr} times B / {probe.sizes[0]}, constant over a run",
+        "sqrt": f"learning rate {lr} times √(B / {probe.sizes[0]}), constant over a run",
+        TUNED: f"grid of learning rates ({len(probe.lr_grid)} multiples of {lr}), {probe.tuning_seeds} tuning seeds; "
+        "chosen on held-out training examples, per batch size and length",
     }
     follows = {
         "epochs": "epochs (so smaller batches take more steps)",
@@ -231,28 +248,19 @@ def held_fixed(probe: BatchSize, policy: str) -> tuple[str, ...]:
     augmentation = probe.augmentation
     mixup = f"MixUp {augmentation.mixup:g}, λ drawn per {augmentation.mixup_per}" if augmentation.mixup else ""
     moved = "random crops, flips or shifts" if augmentation.moves_pixels else ""
-    decay = "no weight decay" if not probe.weight_decay else f"weight decay {probe.weight_decay:g} a step times lr"
+    decay = (
+        f"weight decay {probe.weight_decay:g} a step times lr (per run it goes with lr · steps)"
+        if probe.weight_decay
+        else "no weight decay"
+    )
+    noise = f", {100 * probe.label_noise:g} % of training labels wrong" if probe.label_noise else ""
     return (
         follows[probe.budget],
         rates[policy],
-        f"optimizer {probe.optimizer}, its momentum per step (a horizon in examples that grows with B), {decay}"
-        + (" (per run it goes with lr · steps)" if probe.weight_decay else ""),
-        f"label smoothing {probe.label_smoothing:g}"
-        + (f", {100 * probe.label_noise:g} % of training labels wrong" if probe.label_noise else ""),
-        "initialization and the order's key within a seed",
+        f"optimizer {probe.optimizer}, its momentum per step (a horizon in examples that grows with B), {decay}",
+        f"label smoothing {probe.label_smoothing:g}{noise}",
         "data, split and test set",
         " and ".join(filter(None, (moved, mixup))) or "no augmentation",
-    )
-
-
-def _scope(probe: BatchSize, policy: str, arms: tuple[str, ...]) -> str:
-    models = " and ".join(probe.models[arm] for arm in arms if arm in probe.models)
-    lr = f"{policy} learning rates" if policy != "fixed" else f"lr {probe.base_lr('mlp'):.3g}"
-    return (
-        f"{models} from scratch on {probe.dataset}"
-        + (f" ({probe.n} examples)" if probe.n else "")
-        + f", {probe.optimizer} at {lr}, batches {_span(probe.batch_sizes)}, "
-        + f"{_span(probe.lengths)} {UNITS[probe.budget]}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -29,7 +30,8 @@ TUNING_SEEDS, CONTROL_SEEDS = 2_000_000, 1_000_000
 TUNED = "tuned"
 POLICIES = ("fixed", "linear", "sqrt", TUNED)
 UNITS = {"epochs": "epochs", "steps": "steps", "compute": "G MACs"}
-CALIBRATION_CNN = "CNN-2/Wi-8"
+CALIBRATION_CNN, CALIBRATION_TARGET, CALIBRATION_MARGIN = "CNN-2/Wi-16", 0.9, 1.0
+"""What calibration adds to a design without them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,8 @@ class BatchSize(Probe):
         How the learning rate goes with the batch size: not at all; by the rule η ∝ B or η ∝ √B from the smallest batch
         size on; or chosen for each model, batch size and length from `lr_grid`.
     lr_grid : tuple of float
-        Multiples of `lr` that tuning tries.
+        Multiples of `lr` that tuning tries; by default two octaves apart, so that a tuned learning rate may be an
+        octave off the best.
     tuning_seeds : int
         Runs for each point of the grid, with seeds of their own.
     validation : int or float
@@ -142,7 +145,7 @@ class BatchSize(Probe):
     lr: float | None = None
     cnn_lr: float | None = None
     lr_policies: tuple[Literal["fixed", "linear", "sqrt", "tuned"], ...] = ("fixed", "tuned")
-    lr_grid: tuple[float, ...] = (0.03125, 0.125, 0.5, 2.0, 8.0)
+    lr_grid: tuple[float, ...] = (0.015625, 0.0625, 0.25, 1.0, 4.0, 16.0)
     tuning_seeds: int = 2
     validation: int | float = 0.2
     weight_decay: float = 0.0
@@ -260,9 +263,20 @@ class BatchSize(Probe):
         return self.base_lr(arm) * (batch_size / self.sizes[0]) ** power
 
     def with_every_claim(self) -> BatchSize:
-        """Return the same design with a CNN and two lengths where they are missing, so that every claim is judged."""
-        lengths = self.lengths if len(self.lengths) > 1 else (*self.lengths, 4 * self.lengths[0])
-        return replace(self, cnn=self.cnn or CALIBRATION_CNN, lengths=lengths)
+        """Return the same design with what it lacks for every claim: policies, lengths, a CNN, a target, controls."""
+        cnn = self.cnn or CALIBRATION_CNN
+        known = self.optimizer != "sgd" and parse_name(cnn).width is not None
+        return replace(
+            self,
+            cnn=cnn,
+            cnn_lr=self.cnn_lr if self.cnn_lr is not None or known else self.base_lr("mlp"),
+            lengths=self.lengths if len(self.lengths) > 1 else (*self.lengths, 4 * self.lengths[0]),
+            lr_policies=tuple(dict.fromkeys((*self.lr_policies, "fixed", TUNED))),
+            target_accuracy=self.target_accuracy or CALIBRATION_TARGET,
+            curvature_seeds=self.curvature_seeds or len(self.seed_list),
+            margin=self.margin or CALIBRATION_MARGIN,
+            control=True,
+        )
 
     def references(self) -> tuple[str, ...]:
         """Return the BibTeX keys of the claims and their context, the optimizer, the data and the software."""
@@ -293,10 +307,16 @@ class BatchSize(Probe):
         return COLUMNS
 
     def derived(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return how far decay went, which the learning rate and the number of steps decide together."""
-        if row.get("steps") is None:
-            return {}
-        return {"decay_per_run": row["lr"] * row["weight_decay"] * row["steps"]}
+        """Return how far decay went, and the examples that were seen when the target was reached."""
+        found = {}
+        if row.get("steps") is not None:
+            found["decay_per_run"] = row["lr"] * row["weight_decay"] * row["steps"]
+        if row.get("steps_to_target") is not None:
+            n, size = row["train_examples"], row["trained_batch_size"]
+            # The last batch of an epoch is what is left, so steps times batch size would count large batches too high.
+            epochs, rest = divmod(row["steps_to_target"], math.ceil(n / size))
+            found["examples_to_target"] = epochs * n + min(rest * size, n)
+        return found
 
     def judge(self, table: pd.DataFrame) -> tuple[Verdict, ...]:
         """Return the verdicts; a pure function of the table."""

@@ -55,7 +55,7 @@ def gather(probe: BatchSize, cells: Cells, chosen: dict[Cell, Choice], claim: st
         if claim == named.rule_claim(policy):
             return _better(probe, cells, policy, None)
     if claim == named.TUNING:
-        return _better(probe, cells, TUNED, edges(probe, chosen, ("mlp",)))
+        return _better(probe, cells, TUNED, _edge(probe, chosen, TUNED))
     known = {
         named.EVERY_LENGTH: _at_every_length,
         named.GROWS: _grows,
@@ -80,7 +80,7 @@ def _better(probe: BatchSize, cells: Cells, policy: str, edge: str | None) -> Ev
 def _at_every_length(probe: BatchSize, cells: Cells, chosen: dict[Cell, Choice]) -> Evidence:
     policy = probe.lr_policies[0]
     by_length = cells.changes("mlp", policy)
-    edge = edges(probe, chosen, ("mlp",)) if policy == TUNED else None
+    edge = _edge(probe, chosen, policy)
     accuracies = {f"at length {length}": cells.accuracy("mlp", policy, length) for length in probe.lengths}
     forced = _divergence(cells, "run", "mlp", policy) or edge or _not_monotone(probe, accuracies)
     estimate, n = _smallest(list(by_length))
@@ -94,14 +94,13 @@ def _grows(probe: BatchSize, cells: Cells, chosen: dict[Cell, Choice]) -> Eviden
     policy = probe.main_policy
     by_length = dict(zip(probe.lengths, cells.changes("mlp", policy), strict=True))
     estimate, n = _mean(by_length[max(probe.lengths)] - by_length[min(probe.lengths)])
-    edge = edges(probe, chosen, ("mlp",)) if policy == TUNED else None
-    return Evidence(estimate, n, _divergence(cells, "run", "mlp", policy) or edge)
+    return Evidence(estimate, n, _divergence(cells, "run", "mlp", policy) or _edge(probe, chosen, policy))
 
 
 def _opposite_to_cnn(probe: BatchSize, cells: Cells, chosen: dict[Cell, Choice]) -> Evidence:
     policy = probe.main_policy
     mlp, cnn = (cells.changes(arm, policy).mean(axis=0) for arm in ("mlp", "cnn"))
-    edge = edges(probe, chosen, ("mlp", "cnn")) if policy == TUNED else None
+    edge = _edge(probe, chosen, policy, "mlp", "cnn")
     forced = _divergence(cells, "run", "mlp", policy) or _divergence(cells, "run", "cnn", policy) or edge
     estimate, n = _smallest([mlp, -cnn])
     return Evidence(estimate, n, forced, f"MLP {_plain_mean(mlp)}, CNN {_plain_mean(cnn)} percentage points.")
@@ -114,17 +113,17 @@ def _sharpness(probe: BatchSize, cells: Cells, chosen: dict[Cell, Choice]) -> Ev
     weighted = cells.grid("norm_weighted_sharpness_at_target", "run", "mlp", "fixed", length, blocks, probe.sizes)
     beside = cells.change(np.log2(weighted))
     note = "" if np.isnan(beside).all() else f"Times the scale-invariant layers' squared norm: {_plain_mean(beside)}."
-    missing = _missing(values, probe.sizes, "did not pass the target training loss between two looks")
+    missing = _missing(values, probe.sizes, "have no eigenvalue at the target training loss")
     return Evidence(estimate, n, _divergence(cells, "run", "mlp", "fixed") or missing, note)
 
 
 def _examples(probe: BatchSize, cells: Cells, chosen: dict[Cell, Choice]) -> Evidence:
     policy = probe.main_policy
-    steps = cells.of("steps_to_target", "run", "mlp", policy, max(probe.lengths))
-    estimate, n = _mean(cells.change(np.log2(steps * np.array(probe.sizes))))
-    missing = _missing(steps, probe.sizes, f"did not reach {100 * probe.target_accuracy:g} % from below")
-    edge = edges(probe, chosen, ("mlp",)) if policy == TUNED else None
-    return Evidence(estimate, n, _divergence(cells, "run", "mlp", policy) or missing or edge)
+    examples = cells.of("examples_to_target", "run", "mlp", policy, max(probe.lengths))
+    estimate, n = _mean(cells.change(np.log2(examples)))
+    missing = _missing(examples, probe.sizes, f"did not reach {100 * probe.target_accuracy:g} % from below")
+    forced = _divergence(cells, "run", "mlp", policy) or missing or _edge(probe, chosen, policy)
+    return Evidence(estimate, n, forced)
 
 
 def _a_a(probe: BatchSize, cells: Cells, chosen: dict[Cell, Choice]) -> Evidence:
@@ -145,6 +144,10 @@ def _noise_scale(probe: BatchSize, cells: Cells, chosen: dict[Cell, Choice]) -> 
     slopes = np.log2(excess) @ linear_trend_coefficients(x) / np.ptp(x)
     estimate, n = _mean(1 + slopes)
     return Evidence(estimate, n, _divergence(cells, "noise-scale", "", "fixed"))
+
+
+def _edge(probe: BatchSize, chosen: dict[Cell, Choice], policy: str, *arms: str) -> str | None:
+    return edges(probe, chosen, arms or ("mlp",)) if policy == TUNED else None
 
 
 def _mean(values: np.ndarray) -> tuple[Estimate | None, int]:
@@ -198,7 +201,8 @@ def _not_monotone(probe: BatchSize, accuracies: dict[str, np.ndarray]) -> str | 
     level = bonferroni_level((len(probe.sizes) - 1) * len(accuracies))
     beating = []
     for where, accuracy in accuracies.items():
-        if np.nanmean(accuracy @ coefficients) <= probe.margin:
+        changes = accuracy @ coefficients
+        if np.isnan(changes).all() or np.nanmean(changes) <= probe.margin:
             continue
         for index, size in enumerate(probe.sizes[:-1]):
             leads = accuracy[:, index] - accuracy[:, -1]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from mlptheory.base.errors import InputError
 from mlptheory.probes.batchsize import claims as named
 from mlptheory.probes.batchsize.design import TUNED
 from mlptheory.probes.batchsize.scenarios import Truth
@@ -25,6 +26,8 @@ LOG_SPREAD = 0.3
 """SD of a run in doublings, where no bank has one: of sharpness and of steps."""
 EXCESS_SPREAD = 0.5
 """SD over runs of log2 excess loss: about 1/ln 2 times the root of 2 over the teacher's 17 parameters."""
+LEAK_SPREAD = 4.0
+"""SD in percentage points between shuffles of the labels: of small nets on digits, 2.5 to 5."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def simulate(
     rng : numpy Generator
     bank : DataFrame, optional
         Real runs of one arm, as `BatchSize.bank_trials` describes them: each row's noise is then a run's departure from
-        the bank's mean, drawn without replacement. Without it the noise is Gaussian: a run's SD is the margin, and
+        the bank's mean, each run once before any twice. Without it the noise is Gaussian: a run's SD is the margin, and
         a block's runs share a shift of the same SD.
 
     Returns
@@ -106,19 +109,18 @@ def simulate(
     accuracy = planted - cost + shift + noise.accuracy
     accuracy = np.where(is_role["a-a"], LEVEL + truth.control * probe.margin * layout.where + noise.accuracy, accuracy)
     leak = truth.control * named.LEAK_MARGIN
-    accuracy = np.where(is_role["shuffled"], 100 * CHANCE + leak + noise.accuracy, accuracy)
+    accuracy = np.where(is_role["shuffled"], 100 * CHANCE + leak + noise.standardized(LEAK_SPREAD), accuracy)
     slope = truth.control * named.NOISE_MARGIN - 1
     table |= {
         "test_accuracy": accuracy / 100,
         "chance_accuracy": np.full(n, CHANCE),
         "sharpness_at_target": 2.0
         ** (named.SHARPNESS_MARGIN * truth.sharpness * layout.where + noise.log("sharpness_at_target")),
-        "steps_to_target": 2.0
-        ** (10 + named.EXAMPLES_MARGIN * truth.examples * layout.where + noise.log("steps_to_target"))
-        / labels["batch_size"],
-        "excess_loss": 2.0 ** (slope * np.log2(labels["batch_size"].astype(float)) + noise.excess()),
+        "examples_to_target": 2.0
+        ** (10 + named.EXAMPLES_MARGIN * truth.examples * layout.where + noise.log("examples_to_target")),
+        "excess_loss": 2.0 ** (slope * np.log2(labels["batch_size"].astype(float)) + noise.standardized(EXCESS_SPREAD)),
     }
-    outcomes = ("test_accuracy", "sharpness_at_target", "steps_to_target", "excess_loss")
+    outcomes = ("test_accuracy", "sharpness_at_target", "examples_to_target", "excess_loss")
     for name in outcomes:
         table[name] = np.where(diverged, np.nan, table[name])
     return pd.DataFrame(table)
@@ -181,12 +183,12 @@ class _Noise:
             return self._spread * self._rng.normal(0, LOG_SPREAD, len(self._spread))
         return self._spread * self._departure(outcome, None)
 
-    def excess(self) -> np.ndarray:
-        """Return the noise of log2 excess loss; with a bank, the shape of its accuracies' noise."""
+    def standardized(self, spread: float) -> np.ndarray:
+        """Return noise of a given SD; with a bank, of the shape of its accuracies' noise."""
         if self._bank is None:
-            return self._rng.normal(0, EXCESS_SPREAD, len(self._spread))
+            return self._rng.normal(0, spread, len(self._spread))
         departures = self._departure("test_accuracy", 100.0)
-        return EXCESS_SPREAD * departures / _column(self._bank, "test_accuracy", 100.0).std()
+        return spread * departures / _column(self._bank, "test_accuracy", 100.0).std()
 
     def _departure(self, outcome: str, scale: float | None) -> np.ndarray:
         values = _column(self._bank, outcome, scale)
@@ -197,6 +199,8 @@ def _column(bank: pd.DataFrame, outcome: str, scale: float | None) -> np.ndarray
     """Return an outcome of the bank's runs that have it, times a scale or as log2."""
     values = bank[outcome].to_numpy(dtype=float)
     values = values[np.isfinite(values)]
+    if not len(values):
+        raise InputError(f"bank: none of its runs has {outcome}: expected a design whose runs reach it")
     return np.log2(values) if scale is None else scale * values
 
 

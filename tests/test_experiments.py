@@ -108,3 +108,14 @@ def test_the_probes_page_quotes_the_false_effect(folder):
         effect, low, high = (f"{value:+.2f}".replace("-", "−") for value in (verdict.effect, verdict.low, verdict.high))
         change = f"{effect} [{low}, {high}] at {100 * verdict.level:g} %"
         assert f"| {policy} | {' | '.join(at)} | {change} | {verdict.verdict} |" in section
+    if folder.endswith("pilot"):
+        return
+    control = next(verdict for verdict in result.verdicts if verdict.id == "a-a-control")
+    effect, low, high = (f"{value:+.2f}".replace("-", "−") for value in (control.effect, control.low, control.high))
+    assert f"A/A shows {effect} [{low}, {high}]" in section
+    fixed = result.effects[result.effects["policy"] == "fixed"].set_index("quantity")
+    hump = -fixed.loc["batch size 256 less 64 (points)", ["mean", "high", "low"]].astype(float)
+    assert f"{hump['mean']:.2f} points [{hump['high']:.2f}, {hump['low']:.2f}]" in " ".join(section.split())
+    rates = [means["tuned", f"tuned learning rate at batch size {size}"] for size in (16, 64, 256)]
+    written = r"$5 \cdot 10^{-5}$, $4 \cdot 10^{-4}$ and $1.6 \cdot 10^{-3}$"
+    assert rates == pytest.approx([5e-5, 4e-4, 1.6e-3]) and written in section

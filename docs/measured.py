@@ -115,7 +115,7 @@ def _probe(folder: str, result: dict[str, Any]) -> str:
             "Scopes:\n",
             *(f"- {scope}" for scope in dict.fromkeys(each["scope"] for each in result["verdicts"])),
             "",
-            "Means over seeds; brackets are 95 % t intervals, each for itself.\n",
+            "Means over seeds; brackets are 95 % t intervals, each for itself, left out where runs are missing.\n",
             _by_batch_size(effects),
             _other_effects(effects),
             f"```{{figure}} ../experiments/{folder}/figure.png\n:alt: {result['design']['title']}\n:width: 80%\n```\n",
@@ -154,7 +154,8 @@ def _other_effects(effects: list[dict[str, Any]]) -> str:
 
 def _estimate(row: dict[str, Any]) -> str:
     if row["low"] is None:
-        return _number(row["mean"])
+        rest = f" ({row['n']} of {row['runs']})" if row.get("runs", row["n"]) > row["n"] else ""
+        return _number(row["mean"]) + rest
     return f"{_number(row['mean'])} [{_number(row['low'])}, {_number(row['high'])}]"
 
 

@@ -105,6 +105,9 @@ def run_through_kills(folder: Path, workers: int, kills: int, seed: int) -> int:
         before = records(folder / "out")
         # Every third kill comes while Python still starts; the others once trials have been finished.
         wanted = 0 if number % 3 == 2 else draw.randint(1, 2)
+        if number == kills // 2:
+            # From here on the learning rates are those that tuning chose.
+            wanted += max(0, FIRST - before)
         command.wait_until(lambda before=before, wanted=wanted: records(folder / "out") >= before + wanted)
         time.sleep(draw.uniform(0, 0.3 if wanted else 3.0))
         command.kill(group=draw.random() < 0.5)

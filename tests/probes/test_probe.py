@@ -142,7 +142,7 @@ def test_the_bar_reaches_its_end_and_counts_both_stages(tiny_store, tiny_result,
             for trial in stage.trials:
                 bar.report(stage.digests[trial], 0.5)
                 bar.report(stage.digests[trial], 1.0)
-    assert capsys.readouterr().err.rstrip().split("\r")[-1].startswith(f"{ALL}/{ALL} trials 100%")
+    assert capsys.readouterr().err.rstrip().split("\r")[-1].startswith(f"{ALL}/{ALL} trials:  100%")
 
 
 def test_a_pilot_gives_the_power_in_its_spread(tiny_result):

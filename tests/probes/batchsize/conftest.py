@@ -23,7 +23,7 @@ def quiet_bank(spread=0.1, runs=400, seed=0):
         {
             "test_accuracy": 0.8 + rng.normal(0, spread / 100, runs),
             "sharpness_at_target": 2 ** rng.normal(3, spread / 10, runs),
-            "steps_to_target": 2 ** rng.normal(6, spread / 10, runs),
+            "examples_to_target": 2 ** rng.normal(6, spread / 10, runs),
         }
     )
 

@@ -207,3 +207,13 @@ def test_decay_per_run_is_the_sum_over_steps():
     row = {"lr": 0.5, "weight_decay": 0.25, "steps": 8}
     assert PROBE.derived(row) == {"decay_per_run": 1.0}
     assert PROBE.derived({"lr": 0.5, "weight_decay": 0.25}) == {}, "a run that diverged"
+
+
+@pytest.mark.parametrize(
+    ("steps", "size", "examples"),
+    [(0.0, 32, 0), (2.0, 32, 64), (2.5, 32, 80), (4.0, 32, 100), (5.0, 32, 132), (3.9, 32, 100), (3.5, 100, 350)],
+)
+def test_examples_to_the_target_count_the_last_batch_of_an_epoch_as_what_it_is(steps, size, examples):
+    """Of 100 examples in batches of 32, the fourth holds 4."""
+    row = {"steps_to_target": steps, "train_examples": 100, "trained_batch_size": size}
+    assert PROBE.derived(row)["examples_to_target"] == pytest.approx(examples)

@@ -192,7 +192,9 @@ def test_claims_state_everything_before_a_run():
     for claim in WIDE.claims():
         assert claim.margin > 0 and claim.unit and claim.estimand and claim.test and claim.source
         if claim.id != NOISE_SCALE:
-            assert "digits" in claim.scope and "16, 64, 256" in claim.scope and "5, 20 epochs" in claim.scope
+            where = {A_A: "64, 5", LEAK: "64, 5", SHARPNESS: "16, 64, 256, 20", EXAMPLES: "16, 64, 256, 20"}
+            assert "digits" in claim.scope
+            assert f"batches {where.get(claim.id, '16, 64, 256, 5, 20')} epochs" in claim.scope
         assert any("learning rate" in item for item in claim.held_fixed)
     claims = {claim.id: claim for claim in WIDE.claims()}
     assert claims[MAIN].margin == 1.0 and claims[MAIN].unit == "percentage points"

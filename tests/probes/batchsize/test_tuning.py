@@ -74,7 +74,7 @@ def test_the_test_set_and_all_other_rows_have_no_say():
     tuning = frame["role"] == "tuning"
     rng = np.random.default_rng(0)
     changed = frame.copy()
-    for name in ("test_accuracy", "steps_to_target", "sharpness_at_target", "chance_accuracy", "excess_loss"):
+    for name in ("test_accuracy", "examples_to_target", "sharpness_at_target", "chance_accuracy", "excess_loss"):
         changed[name] = rng.permutation(changed[name])
     changed.loc[~tuning, ["validation_accuracy", "validation_loss", "lr"]] = 1.0
     changed.loc[~tuning, "diverged"] = True

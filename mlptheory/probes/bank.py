@@ -50,27 +50,15 @@ def run_bank(
     WorkerDiedError
         If a worker process dies; finished runs are kept in the store.
     """
+    from mlptheory.probes.probe import run_records
     from mlptheory.probes.progress import progress_bar
     from mlptheory.probes.result import make_table
-    from mlptheory.trials import open_store, run_trials
+    from mlptheory.trials import open_store
 
     kept = open_store(store)
     prepared = _prepare(probe, runs, data_root, device)
-    records = {}
     with progress_bar(prepared, data_root, shown=progress) as bar:
-        for record in run_trials(
-            prepared.trials,
-            prepared.digests,
-            schedule=prepared.schedule,
-            store=kept,
-            workers=workers,
-            data_root=data_root,
-            plugins=plugins,
-            progress=bar.report,
-        ):
-            records[record.digest] = record
-            bar.report(record.digest, 1.0)
-    ordered = [records[prepared.digests[trial]] for trial in prepared.trials]
+        ordered = run_records(prepared, bar, store=kept, workers=workers, data_root=data_root, plugins=plugins)
     diverged = sum(record.diverged is not None for record in ordered)
     if diverged:
         raise InputError(f"{diverged} of the {len(ordered)} runs of the bank diverged: expected a design that trains")

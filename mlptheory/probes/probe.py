@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mlptheory.probes.plan import Plan
+    from mlptheory.probes.progress import WorkBar
     from mlptheory.probes.result import Result
     from mlptheory.probes.scenario import Scenario
     from mlptheory.stats import Claim, Verdict
@@ -208,7 +209,7 @@ class Probe(ABC):
         from mlptheory.base.plugins import load_plugins
         from mlptheory.probes.progress import progress_bar
         from mlptheory.probes.result import assemble, make_table
-        from mlptheory.trials import open_store, run_trials
+        from mlptheory.trials import open_store
 
         require_choice("executor", executor, ("local",))
         if workers is not None:
@@ -219,30 +220,13 @@ class Probe(ABC):
         prepared = self._prepare(kept, data_root, device)
         if kept.get_schedule(prepared.undecided_digest) is None:
             kept.put_schedule(prepared.undecided_digest, prepared.schedule.to_plain())
-        records: dict[str, Record] = {}
-
-        def run_stage(decided: Prepared) -> list[Record]:
-            bar.watch(decided)
-            for record in run_trials(
-                decided.trials,
-                decided.digests,
-                schedule=decided.schedule,
-                store=kept,
-                workers=workers,
-                data_root=data_root,
-                plugins=plugins,
-                progress=bar.report,
-            ):
-                records[record.digest] = record
-                bar.report(record.digest, 1.0)
-            return [records[decided.digests[trial]] for trial in decided.trials]
-
+        how = {"store": kept, "workers": workers, "data_root": data_root, "plugins": plugins}
         with progress_bar(foresee(self, prepared, kept, data_root), data_root, shown=progress) as bar:
-            ordered = run_stage(prepared)
+            ordered = run_records(prepared, bar, **how)
             later = self.follow_up(make_table(self, prepared.trials, ordered, data_root))
             if later:
                 prepared = prepared.with_later(later)
-                ordered = run_stage(prepared)
+                ordered = run_records(prepared, bar, **how)
         return assemble(
             self,
             prepared.design,
@@ -330,6 +314,35 @@ class Prepared:
             trials, schedule=self.schedule, data_digests=self.design["data"], code=self.design["code"]
         )
         return replace(self, trials=trials, digests=digests)
+
+
+def run_records(
+    prepared: Prepared,
+    bar: WorkBar,
+    *,
+    store: Store,
+    workers: int | None,
+    data_root: str | None,
+    plugins: Sequence[str],
+) -> list[Record]:
+    """Run what the store does not hold of a design's trials; return their records in order, moving the bar."""
+    from mlptheory.trials import run_trials
+
+    bar.watch(prepared)
+    records = {}
+    for record in run_trials(
+        prepared.trials,
+        prepared.digests,
+        schedule=prepared.schedule,
+        store=store,
+        workers=workers,
+        data_root=data_root,
+        plugins=plugins,
+        progress=bar.report,
+    ):
+        records[record.digest] = record
+        bar.report(record.digest, 1.0)
+    return [records[prepared.digests[trial]] for trial in prepared.trials]
 
 
 def foresee(probe: Probe, prepared: Prepared, store: Store, data_root: str | None = None) -> Prepared:

@@ -44,7 +44,7 @@ FEWEST_RUNS = 300
 
 _RATES = ("false_supported", "false_contradicted", "false_any", "coverage", "zero_rejected")
 COLUMNS = (
-    ("kind", "simulated: Gaussian tables; bank: tables of real runs of one arm, relabelled and resampled"),
+    ("kind", "simulated: Gaussian tables; bank: tables of real runs of one arm, relabeled and resampled"),
     ("scenario", "The planted world"),
     ("claim", f"Its id, or {FAMILY!r}: a table counts where any claim of a direction got a false verdict"),
     ("truth", "Mean of the claim's estimand over tables; none where it is not defined"),
@@ -171,7 +171,7 @@ def calibrate(
     """Judge tables with planted truths, and count how often the verdicts are wrong.
 
     Every claim, in every scenario of the probe, is judged on `tables` Gaussian tables and on as many of real runs: a
-    bank of runs that are equal but for the seed, relabelled, resampled, and shifted to the planted truth. A row
+    bank of runs that are equal but for the seed, relabeled, resampled, and shifted to the planted truth. A row
     holds if the exact 99.9 % interval of each rate of false verdicts, and of the A/A test's rejections, reaches down
     to 5 %, and that of the coverage up to 95 %.
 

@@ -148,7 +148,7 @@ class Result:
         for name, text in texts.items():
             write_atomically(out / name, text)
         figures = save_figure(figure, out / "figure")
-        write_atomically(out / "result.json", json.dumps(self.to_plain(), indent=1, allow_nan=False) + "\n")
+        write_atomically(out / "result.json", _one_line_a_row(self.to_plain()))
         written = [*(out / name for name in texts), *figures, out / "result.json"]
         return {path.name: path for path in written}
 
@@ -164,6 +164,18 @@ class Result:
         plain = self.to_plain()
         plain["design"].pop("trials")
         return plain
+
+
+def _one_line_a_row(payload: Mapping[str, Any]) -> str:
+    """Return JSON with a line for each part, and for each row of a table: a fraction of the size of indented JSON."""
+    parts = []
+    for name, part in payload.items():
+        text = json.dumps(part, allow_nan=False)
+        if isinstance(part, dict) and "rows" in part:
+            rows = ",\n".join(json.dumps(row, allow_nan=False) for row in part["rows"])
+            text = f'{{"columns": {json.dumps(part["columns"], allow_nan=False)}, "rows": [\n{rows}\n]}}'
+        parts.append(f"{json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def _plain_value(value: Any) -> Any:

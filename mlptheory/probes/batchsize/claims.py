@@ -172,7 +172,7 @@ def _controls(probe: BatchSize) -> tuple[Claim, ...]:
     return (
         Claim(
             id=A_A,
-            statement="Control: runs of one batch size, labelled as several, show no change.",
+            statement="Control: runs of one batch size, labeled as several, show no change.",
             source="A/A control",
             estimand=f"test accuracy: {LINE}, of labels that mean nothing; these data, new seeds",
             margin=probe.margin,

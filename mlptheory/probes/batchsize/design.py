@@ -102,7 +102,7 @@ class BatchSize(Probe):
     margin : float
         Smallest effect of interest δ, in percentage points of test accuracy.
     control : bool
-        Also run the controls: A/A (runs of one batch size labelled as several), shuffled labels (chance is all that
+        Also run the controls: A/A (runs of one batch size labeled as several), shuffled labels (chance is all that
         may be reached), and a task where the effect of the noise scale is known.
     precision : {"auto", "float32", "bfloat16", "float64"}
         Of training; auto is bfloat16 where the device has it in hardware.

@@ -76,6 +76,7 @@ def render_html(payload: Mapping[str, Any], figures: Mapping[str, Markup], bibte
             design=design,
             cards=[_card(verdict, design.get("claims", ())) for verdict in payload["verdicts"]],
             counts=_counts(payload["verdicts"]),
+            controls=[verdict["verdict"] == "supported" for verdict in payload["verdicts"] if _is_control(verdict)],
             figures=[(caption, svg, _width_pt(svg)) for caption, svg in figures.items()],
             arms=_shown(arm_table(table)),
             effects=_shown(payload.get("effects")),
@@ -167,8 +168,13 @@ def _claimed(verdict: Mapping[str, Any]) -> str | None:
     }.get(str(verdict.get("direction")))
 
 
+def _is_control(verdict: Mapping[str, Any]) -> bool:
+    return verdict.get("direction") == "equivalent"
+
+
 def _counts(verdicts: Any) -> list[tuple[str, int]]:
-    kinds = [verdict["verdict"] for verdict in verdicts]
+    """Count the claims' verdicts; controls, whose truth is known, are counted by themselves."""
+    kinds = [verdict["verdict"] for verdict in verdicts if not _is_control(verdict)]
     return [(kind, kinds.count(kind)) for kind in MARKS if kind in kinds]
 
 

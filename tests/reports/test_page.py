@@ -228,3 +228,13 @@ def test_the_fragment_says_each_intervals_level(payload, verdict):
     assert "[+0.63, +1.87] 95 % interval · points" in text
     assert "[+0.55, +1.95] 97.5 % interval · points" in text
     assert text.count("% interval") == 2
+
+
+def test_controls_are_counted_by_themselves(payload, verdict):
+    claims = [{**verdict, "direction": "greater", "verdict": word} for word in ("supported", "contradicted")]
+    controls = [
+        {**verdict, "direction": "equivalent", "verdict": word} for word in ("supported", "supported", "inconclusive")
+    ]
+    page = Page(render_html({**payload, "verdicts": [*claims, *controls]}, {}, bibtex=bibtex(["mlptheory"]), title="x"))
+    assert "1 supported" in page.text and "1 contradicted" in page.text and "2 of 3 controls pass" in page.text
+    assert "1 inconclusive" not in page.text

@@ -119,3 +119,16 @@ def test_the_probes_page_quotes_the_false_effect(folder):
     rates = [means["tuned", f"tuned learning rate at batch size {size}"] for size in (16, 64, 256)]
     written = r"$5 \cdot 10^{-5}$, $4 \cdot 10^{-4}$ and $1.6 \cdot 10^{-3}$"
     assert rates == pytest.approx([5e-5, 4e-4, 1.6e-3]) and written in section
+
+
+def test_the_page_quotes_the_verdicts_on_cifar10():
+    page = (REPOSITORY / "docs" / "probes" / "batchsize.md").read_text(encoding="utf-8").replace("−", "-")
+    page = page[page.index("## On CIFAR-10") :]
+    main = load_result(EXPERIMENTS / "batchsize" / "cifar10_b-3_wi-256").verdicts
+    cnn = load_result(EXPERIMENTS / "batchsize" / "cifar10_cnn").verdicts
+    quoted = [verdict for verdict in main if verdict.direction == "greater"]
+    quoted += [verdict for verdict in (*main, *cnn) if verdict.id in ("a-a-control", "opposite-to-cnn")]
+    assert len(quoted) == 8
+    for verdict in quoted:
+        assert f"{verdict.effect:+.2f}" in page and f"[{verdict.low:+.2f}, {verdict.high:+.2f}]" in page, verdict.id
+        assert verdict.verdict in page

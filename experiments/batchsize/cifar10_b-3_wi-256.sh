@@ -2,7 +2,8 @@
 # Batch size on CIFAR-10, B-3/Wi-256, 20,000 training examples: at one learning rate and at tuned ones, two lengths.
 #
 # Paper     Bachmann et al. (2023), Figure 4, state no numbers; Shallue et al. (2019), Keskar et al. (2017)
-# Time      see below; bfloat16, 2 CPU cores (hyperthreads of one) with bfloat16 hardware, shared with other work
+# Time      about 45 minutes in three sittings (the last: 10 planned, 8 taken), on 2 CPU cores (hyperthreads of one) with
+#           bfloat16 hardware, shared with other work; the pilot 7
 #
 # Needs the official files of CIFAR-10: `mlptheory data get cifar10`, or set MLPTHEORY_DATA.
 #

@@ -302,3 +302,35 @@ def test_what_cannot_be_is_refused_at_the_first_look(name, parameters, message):
     look = Observer(name=name, parameters=tuple(parameters.items()))
     with pytest.raises(InputError, match=message):
         train(RECIPE, [look], device="cpu")
+
+
+def test_chance_is_that_of_the_predictions_on_the_test_set(trained):
+    predictions = trained.evaluations["test"].predictions
+    labels = prepare_examples(RECIPE.data, RECIPE.seed).test.labels.numpy()
+    expected = np.mean([np.mean(predictions == label) for label in labels])
+    assert measures["chance_accuracy"](_context(trained))["chance_accuracy"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_sharpness_is_not_interpolated_from_a_look_before_the_last(monkeypatch):
+    """The loss comes near the target, bounces back above what is measured, and falls below the target at once."""
+    losses = iter([TARGET + 1e-3, math.log(10) + 1, TARGET - 1e-3])
+
+    class Found:
+        values, converged = (2.0,), True
+
+        def __init__(self, loss):
+            self.loss = loss
+
+    current = {}
+
+    def value(*_):
+        current["loss"] = next(losses)
+        return current["loss"]
+
+    monkeypatch.setattr("mlptheory.trials.registered._objective_value", value)
+    monkeypatch.setattr("mlptheory.trials.registered._top_of_hessian", lambda *_: Found(current["loss"]))
+    recipe = replace(RECIPE, budget=replace(RECIPE.budget, amount=3))
+    found = train(recipe, [SHARPNESS], device="cpu")
+    assert list(_rows(found, "sharpness_loss")) == [1, 2, 3]
+    assert list(_rows(found, "sharpness")) == [1, 3]
+    assert _rows(found, "sharpness_at_target") == {}

@@ -180,7 +180,8 @@ def test_the_last_block_of_a_cnn_has_as_many_channels_as_its_learning_rate_takes
             {MAIN, TUNING, CNN},
         ),
     ],
-    ids=str,
+    # The order of a set is another in every process, and so would be the names that xdist compares.
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_claims_are_those_that_the_design_can_judge(settings, expected):
     claims = BatchSize(**settings).claims()

@@ -24,6 +24,7 @@ KEYS = [
     "Pedregosa2011",
     "Paszke2019",
     "Salmon2011",
+    "Hoffer2017",
     "Jacot2018",
 ]
 

@@ -15,7 +15,8 @@ from mlptheory.measures.evaluation_copy import check_pairs, evaluation_copy
 from mlptheory.measures.ntk.capture import Pass, watched_pass
 from mlptheory.measures.ntk.contraction import CallsDifferError
 from mlptheory.measures.ntk.jacobian import Jacobian
-from mlptheory.measures.ntk.structure import Piece, Structure, refuse_mixing, structure_of, without_structure
+from mlptheory.measures.ntk.structure import Piece, Structure, structure_of, without_structure
+from mlptheory.measures.ntk.witness import alone
 
 PerExampleLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 _CHUNK_BYTES = 2**28
@@ -183,8 +184,7 @@ def gradient_moments(losses: ExampleLosses, groups: int) -> Moments:
     """
     few = losses.indices[:_EXAMPLES]
     watched = _watched(losses, few)
-    refuse_mixing(losses, few, watched.outputs.detach())
-    structure = structure_of(losses, watched)
+    structure = structure_of(losses, watched, alone(losses, watched))
     per_example = _bytes_per_example(watched, structure, losses)
     del watched
     try:

@@ -18,6 +18,7 @@ from torch import nn
 from mlptheory.measures.ntk.capture import Pass, watched_pass
 from mlptheory.measures.ntk.jacobian import Jacobian
 from mlptheory.measures.ntk.structure import Piece, Structure
+from mlptheory.measures.ntk.witness import Witness, witness
 
 REST = "rest"
 
@@ -78,16 +79,40 @@ class Block:
         return [self.watched.outputs.new_zeros(call.shape) for call in self.watched.calls]
 
 
-def make_block(model: nn.Module, structure: Structure, jacobian: Jacobian, inputs: torch.Tensor) -> Block:
-    """Run the model on some examples.
+def make_block(
+    model: nn.Module,
+    structure: Structure,
+    jacobian: Jacobian,
+    inputs: torch.Tensor,
+    beside: Witness | None = None,
+    label: Callable[[int], str] = "example {}".format,
+) -> Block:
+    """Run the model on some examples, and hold the pass to one of a few of them.
+
+    Parameters
+    ----------
+    model : nn.Module
+    structure : Structure
+    jacobian : Jacobian
+    inputs : Tensor of shape (N, ...)
+    beside : Witness, optional
+        Made if None, unless there is but one example.
+    label : callable
+        Takes a position to what an error calls the example.
 
     Raises
     ------
     CallsDifferError
-        If other layers are called, or in another order, than the structure has.
+        If other layers are called, in another order or with other examples, than the structure has, or a parameter has
+        an effect in another way.
+    InputError
+        If an example's outputs depend on the others.
     """
-    watched = watched_pass(model, inputs)
-    if not structure.fits(watched):
+    if beside is None and len(inputs) > 1:
+        beside = witness(model, inputs, label)
+    watched = watched_pass(model, inputs, label)
+    in_order = beside is None or beside.confirms(model, watched)
+    if structure.pieces and not (structure.fits(watched) and in_order):
         raise CallsDifferError
     return Block(structure, watched, inputs, jacobian)
 

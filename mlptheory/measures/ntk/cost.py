@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -114,10 +115,12 @@ class Footprint:
         return self.copy + inputs + max(held, self.check)
 
 
-def probing_pass(model: nn.Module, examples: torch.Tensor) -> tuple[Pass, dict[int, int]]:
+def probing_pass(
+    model: nn.Module, examples: torch.Tensor, label: Callable[[int], str]
+) -> tuple[Pass, dict[int, int]]:
     """Run the model on a few examples; return the pass, and the bytes that it holds by their address.
 
-    Parameters and the examples themselves, which are there anyway, count for nothing.
+    Parameters, which are there anyway, count for nothing.
     """
     held: dict[int, torch.Tensor] = {}
 
@@ -125,12 +128,10 @@ def probing_pass(model: nn.Module, examples: torch.Tensor) -> tuple[Pass, dict[i
         held[saved.untyped_storage().data_ptr()] = saved
         return saved
 
-    # A copy: the storage of a slice is that of all examples.
-    examples = examples.clone()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
-        watched = watched_pass(model, examples)
+        watched = watched_pass(model, examples, label)
     found = {pointer: saved.untyped_storage().nbytes() for pointer, saved in held.items()}
-    there = (*model.parameters(), *model.buffers(), examples)
+    there = (*model.parameters(), *model.buffers())
     return watched, found | {value.untyped_storage().data_ptr(): 0 for value in there}
 
 

@@ -13,10 +13,12 @@ from mlptheory.base.configuration import require_integer, require_number
 from mlptheory.base.errors import InputError, unknown_name
 from mlptheory.measures.convention import convention, stamped
 from mlptheory.measures.evaluation_copy import check_examples, evaluation_copy, trained_parameters
+from mlptheory.measures.ntk.capture import Pass
 from mlptheory.measures.ntk.contraction import Block, CallsDifferError, block_kernels, make_block
 from mlptheory.measures.ntk.cost import Footprint, block_pairs, choose_chunk, footprint, probing_pass
 from mlptheory.measures.ntk.jacobian import Jacobian
-from mlptheory.measures.ntk.structure import EXAMPLES, Structure, refuse_mixing, structure_of, without_structure
+from mlptheory.measures.ntk.structure import EXAMPLES, Structure, structure_of, without_structure
+from mlptheory.measures.ntk.witness import Witness, alone, spread
 
 OUTPUTS = ("full", "trace", "sum")
 MEMORY_GIB = 4.0
@@ -47,6 +49,7 @@ class Prepared:
     classes: int
     needs: Footprint
     chunk: int
+    few: Witness
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -59,8 +62,14 @@ class Prepared:
 
     def block(self, part: slice, second: bool = False) -> Block:
         """Run the model on a part of x1, or of x2."""
-        inputs = self.x2 if second and self.x2 is not None else self.x1
-        return make_block(self.model, self.structure, self.jacobian, inputs[part])
+        second = second and self.x2 is not None
+        inputs, of = (self.x2, " of x2") if second else (self.x1, "")
+        # The pass that showed the structure will do where the block is all examples, and more than those.
+        whole = not second and part == slice(0, len(inputs)) and len(inputs) > len(self.few.positions)
+        few = self.few if whole else None
+        return make_block(
+            self.model, self.structure, self.jacobian, inputs[part], few, lambda k: f"example {part.start + k}{of}"
+        )
 
     def kernels(self, by_layer: bool = False) -> Iterator[tuple[slice, slice, dict[str, torch.Tensor]]]:
         """Yield rows, columns and the kernel there, by layer or in all under ""."""
@@ -111,15 +120,27 @@ def prepared(
     batches = (x1,) if x2 is None else (x1, x2)
     with evaluation_copy(model, *batches, dtype=dtype) as (copied, *inputs):
         a, b = inputs[0], inputs[1] if x2 is not None else None
-        watched, held = probing_pass(copied, a[:EXAMPLES])
-        refuse_mixing(copied, a[:EXAMPLES], watched.outputs.detach())
-        structure = structure_of(copied, watched) if structured else without_structure(copied)
+        positions = spread(len(a), EXAMPLES)
+        watched, held = probing_pass(copied, a[positions], lambda k: f"example {positions[k]}")
+        one = alone(copied, watched)
+        _refuse_constant(watched)
+        structure = structure_of(copied, watched, one) if structured else without_structure(copied)
         needs = footprint(copied, structure, watched, held, outputs)
         if not resident:
             needs = replace(needs, result_per_pair=0)
         largest = choose_chunk(needs, len(x1), len(x1 if x2 is None else x2), x2 is None, chunk, memory_gib)
         jacobian = Jacobian(copied, structure.rest, a)
-        yield Prepared(copied, a, b, outputs, structure, jacobian, watched.outputs.shape[1], needs, largest)
+        classes, few = watched.outputs.shape[1], Witness.of(watched, positions)
+        del watched, one, held
+        yield Prepared(copied, a, b, outputs, structure, jacobian, classes, needs, largest, few)
+
+
+def _refuse_constant(watched: Pass) -> None:
+    if not watched.outputs.requires_grad:
+        raise InputError(
+            "model: the outputs hang on no parameter that requires a gradient; "
+            "expected a forward pass without torch.no_grad() or detach() around all of it"
+        )
 
 
 @convention(CONVENTION)

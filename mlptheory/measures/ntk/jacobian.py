@@ -49,7 +49,7 @@ class Jacobian:
         chosen = {name: self.model.get_parameter(name).detach() for name in self.names}
 
         def weighted(parameters: dict[str, torch.Tensor], one: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-            return (functional_call(self.model, parameters, one[None]).reshape(-1) * weights).sum()
+            return (functional_call(self.model, parameters, one[None].clone()).reshape(-1) * weights).sum()
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop because we have not yet implemented")
@@ -60,7 +60,7 @@ class Jacobian:
         parameters = [self.model.get_parameter(name) for name in self.names]
         rows = []
         for one, weights in zip(inputs, cotangent, strict=True):
-            outputs = self.model(one[None]).reshape(-1)
+            outputs = self.model(one[None].clone()).reshape(-1)
             parts = (
                 torch.autograd.grad(outputs @ weights, parameters, materialize_grads=True)
                 if outputs.requires_grad
@@ -70,12 +70,12 @@ class Jacobian:
         return torch.stack(rows)
 
     def _can_vectorize(self, example: torch.Tensor) -> bool:
-        outputs = self.model(example).reshape(1, -1)
+        outputs = self.model(example.clone()).reshape(1, -1)
         weights = torch.linspace(-1, 1.5, outputs.shape[1]).to(outputs)[None]
         true = self._one_by_one(example, weights)
         try:
             found = self._at_once(example, weights)
-        except RuntimeError:
+        except Exception:  # Whatever vmap cannot follow; the model itself ran just now.
             return False
         tolerance = 1e-3 if outputs.dtype == torch.float32 else 1e-9
         return bool((found - true).norm() <= tolerance * true.norm())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from mlptheory.measures.convention import convention
+from mlptheory.measures.ntk.contraction import CallsDifferError
 from mlptheory.measures.ntk.cost import GIB
 from mlptheory.measures.ntk.duration import seconds
 from mlptheory.measures.ntk.empirical import CONVENTION, MEMORY_GIB, convention_of, prepared
@@ -79,14 +81,21 @@ def plan_ntk(
     ((1000, 1000), ('weight', 'bias'), ())
     """
     arguments = model, x1, x2, outputs, chunk, dtype, memory_gib
-    with prepared(*arguments):
+    for structured in (True, False):
+        with contextlib.suppress(CallsDifferError):
+            return _plan(arguments, structured)
+    raise AssertionError("a pass without structure fits every model")
+
+
+def _plan(arguments: tuple, structured: bool) -> NTKPlan:
+    with prepared(*arguments, structured):
         # The first time something is loaded that the kernel would not wait for.
         pass
     began = time.perf_counter()
-    with prepared(*arguments) as work:
+    with prepared(*arguments, structured) as work:
         preparing = time.perf_counter() - began
         n, m = work.shape
-        entries = (work.classes, work.classes) if outputs == "full" else ()
+        entries = (work.classes, work.classes) if work.outputs == "full" else ()
         symmetric = work.x2 is None
         parts = work.model, work.structure, work.jacobian, work.x1, work.needs, work.pairs(), symmetric
         return NTKPlan(
@@ -97,5 +106,5 @@ def plan_ntk(
             seconds=preparing + seconds(*parts),
             structured=tuple(name for piece in work.structure.pieces for name in piece.parameters),
             fallback=work.structure.rest,
-            convention=convention_of(model, outputs),
+            convention=convention_of(arguments[0], work.outputs),
         )

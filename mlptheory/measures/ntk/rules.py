@@ -179,12 +179,24 @@ _RULES: dict[type[nn.Module], type[Rule]] = {
 }
 
 
+_HARMLESS = {"reset_parameters", "extra_repr"}
+
+
 def rule_for(module: nn.Module) -> Rule | None:
     """Return the rule of a module; None if there is none for it."""
     for kind, rule in _RULES.items():
-        if isinstance(module, kind) and type(module).forward is kind.forward:
+        if isinstance(module, kind) and _computes_as(module, kind):
             return rule(module) if _is_plain(module) else None
     return None
+
+
+def _computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Tell whether nothing of what a kind of layer computes is overridden, in a subclass or on the module itself."""
+    bases = type(module).__mro__
+    added = {name for base in bases[: bases.index(kind)] for name in vars(base)}
+    overridden = {name for name in added if not name.startswith("__")} | added & {"__getattr__", "__getattribute__"}
+    shadowed = any(callable(getattr(type(module), name, None)) for name in vars(module))
+    return overridden <= _HARMLESS and not shadowed and vars(module).keys().isdisjoint({"weight", "bias"})
 
 
 def _is_plain(module: nn.Module) -> bool:

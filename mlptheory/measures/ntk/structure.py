@@ -1,24 +1,24 @@
 """Which parameters' gradients the calls of layers explain, and which have to be taken one example at a time.
 
-A rule is believed only where it gives the gradient that autograd gives: a weight that is also used beside its layer, a
-hook that changes an output, a layer whose first axis is not that of the examples, all send the parameters in question
-to the fallback.
+A rule is believed only where the parameter acts through calls of its layer and by no other way, as autograd's graph
+shows for every pass, where the layer has the examples along its first axis in their order, and where the rule gives
+autograd's gradient. A weight that is also used beside its layer, a layer on tokens, or on examples that are sorted
+first, all send the parameters in question to the fallback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
 
-from mlptheory.base.errors import InputError
 from mlptheory.base.random import torch_generator
 from mlptheory.measures.evaluation_copy import trained_parameters
 from mlptheory.measures.ntk.capture import Pass
 
-EXAMPLES = 2
+EXAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ class Structure:
 
     Attributes
     ----------
+    model : nn.Module
+        The copy that is measured.
     calls : tuple of str
         The layers in the order they are called; a pass with another order has another structure.
     pieces : tuple of Piece
@@ -98,53 +100,43 @@ class Structure:
         Parameters without a rule that holds.
     """
 
+    model: nn.Module
     calls: tuple[str, ...]
     pieces: tuple[Piece, ...]
     rest: tuple[str, ...]
 
     def fits(self, watched: Pass) -> bool:
-        """Tell whether a pass called the same layers in the same order."""
-        return not self.pieces or tuple(call.layer for call in watched.calls) == self.calls
+        """Tell whether a pass called the same layers in the same order, and used their parameters in no other way."""
+        return not self.pieces or (watched.layers == self.calls and watched.beside.isdisjoint(self._explained))
+
+    @cached_property
+    def _explained(self) -> frozenset[int]:
+        return frozenset(id(self.model.get_parameter(name)) for piece in self.pieces for name in piece.parameters)
 
 
-def structure_of(model: nn.Module, watched: Pass) -> Structure:
-    """Find the structure of a model's gradient, and hold it to autograd's for the last example of a pass.
+def structure_of(model: nn.Module, watched: Pass, alone: Pass) -> Structure:
+    """Find the structure of a model's gradient.
 
     Parameters
     ----------
     model : nn.Module
         A copy for measuring.
-    watched : Pass
-        Of a few examples.
+    watched, alone : Pass
+        Of a few examples, and of the last of them.
     """
     parameters = trained_parameters(model)
-    pieces = _pieces(watched, parameters)
-    wrong = _wrongly_explained(watched, pieces, parameters)
+    pieces = _pieces(watched, parameters) if watched.layers == alone.layers else []
+    beside = {name for name, parameter in parameters.items() if id(parameter) in watched.beside | alone.beside}
+    wrong = beside | _wrongly_explained(watched, alone, pieces, parameters)
     kept = tuple(piece for piece in pieces if not wrong.intersection(piece.parameters))
     explained = {name for piece in kept for name in piece.parameters}
-    calls = tuple(call.layer for call in watched.calls)
-    return Structure(calls, kept, tuple(name for name in parameters if name not in explained))
+    rest = tuple(name for name in parameters if name not in explained)
+    return Structure(model, watched.layers if kept else (), kept, rest)
 
 
 def without_structure(model: nn.Module) -> Structure:
     """Return the structure that leaves all parameters to the fallback."""
-    return Structure((), (), tuple(trained_parameters(model)))
-
-
-def refuse_mixing(model: nn.Module, examples: torch.Tensor, outputs: torch.Tensor) -> None:
-    """Raise if the last example's outputs are not what they are without the others.
-
-    Raises
-    ------
-    InputError
-    """
-    if len(examples) < 2:
-        return
-    with torch.no_grad():
-        alone = model(examples[-1:]).reshape(1, -1)
-    tolerance = 1e3 * torch.finfo(outputs.dtype).eps
-    if alone.shape != outputs[-1:].shape or (alone - outputs[-1:]).norm() > tolerance * (1 + outputs.norm()):
-        raise InputError("model: an example's outputs depend on the other examples; expected a function of one example")
+    return Structure(model, (), (), tuple(trained_parameters(model)))
 
 
 def _pieces(watched: Pass, parameters: dict[str, nn.Parameter]) -> list[Piece]:
@@ -186,29 +178,39 @@ def _bias_of(
     return bias if bias is not None and uses[bias] == [(index, "bias") for index, _ in used] else None
 
 
-def _wrongly_explained(watched: Pass, pieces: Iterable[Piece], parameters: dict[str, nn.Parameter]) -> set[str]:
+def _wrongly_explained(
+    watched: Pass, alone: Pass, pieces: list[Piece], parameters: dict[str, nn.Parameter]
+) -> set[str]:
     """Return the parameters whose gradient by the pieces is not that of autograd.
 
-    Compared for the last example's outputs alone, weighted at random: so a layer that does not have the examples along
-    its first axis is found out too.
+    Compared for the last example's outputs alone, weighted at random; and in the pass with the others its gradients at
+    the layers have to be the same, and theirs none.
     """
-    outputs = watched.outputs
-    if not outputs.requires_grad:
+    if not pieces or not alone.outputs.requires_grad:
         return set()
-    cotangent = torch.zeros_like(outputs)
-    draws = torch.randn(outputs.shape[1], generator=torch_generator(0, "structure"), dtype=torch.float64)
-    cotangent[-1] = draws.to(outputs)
-    gradients = watched.gradients(cotangent)
-    tolerance = 1e-3 if outputs.dtype == torch.float32 else 1e-9
+    draws = torch.randn(alone.outputs.shape[1], generator=torch_generator(0, "structure"), dtype=torch.float64)
+    weights = draws.to(alone.outputs)[None]
+    cotangent = torch.zeros_like(watched.outputs)
+    cotangent[-1:] = weights
+    gradients, among_others = alone.gradients(weights), watched.gradients(cotangent)
+    tolerance = 1e-3 if weights.dtype == torch.float32 else 1e-9
+    total = torch.stack([gradient.norm() for gradient in gradients]).norm() if gradients else weights.new_zeros(())
+    # Where a gradient is a small difference of large numbers, rounding is to be seen beside what it was made of.
+    leaking = {
+        index
+        for index, (one, several) in enumerate(zip(gradients, among_others, strict=True))
+        if not (several[-1:] - one).norm() <= (slack := tolerance * one.norm() + tolerance**2 * total)
+        or not several[:-1].norm() <= slack
+    }
     wrong: set[str] = set()
-    total = torch.cat([gradient.flatten() for gradient in gradients]).norm() if gradients else outputs.new_zeros(())
     for piece in pieces:
-        rows = piece.gradient(watched, gradients)
+        if leaking.intersection(index for index, _ in piece.uses):
+            wrong.update(piece.parameters)
+            continue
+        row = piece.gradient(alone, gradients)[0]
         members = [parameters[name] for name in piece.parameters]
-        true = torch.autograd.grad(outputs, members, cotangent, retain_graph=True, materialize_grads=True)
+        true = torch.autograd.grad(alone.outputs, members, weights, retain_graph=True, materialize_grads=True)
         true = torch.cat([part.reshape(-1) for part in true])
-        # Where a gradient is a small difference of large numbers, rounding is to be seen beside what it was made of.
-        slack = tolerance * true.norm() + tolerance**2 * total
-        if (rows[-1] - true).norm() > slack or rows[:-1].norm() > slack:
+        if not (row - true).norm() <= tolerance * true.norm() + tolerance**2 * total:
             wrong.update(piece.parameters)
     return wrong

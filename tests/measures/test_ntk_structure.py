@@ -1,7 +1,6 @@
 """Models whose structure is misread, unnoticed, by who looks at the gradients of a few examples only."""
 
 import types
-import warnings
 
 import pytest
 import torch
@@ -223,3 +222,47 @@ def test_no_structure_is_believed_by_luck(name, chunk, twin):
         name == "outputs in balance"
     )
     assert torch.equal(x, before)
+
+
+def test_a_parameter_that_is_not_registered_is_refused():
+    hidden = [nn.Parameter(_draw(4, 3))]
+    model = _Function(lambda m, x: m.a(x) * (x @ hidden[0]), **_layers(4, 3)).double()
+    with pytest.raises(InputError, match=r"parameter of shape \(4, 3\) that requires a gradient and is not registered"):
+        empirical_ntk(model, _draw(3, 4))
+    hidden[0].requires_grad_(False)
+    twin = brute_force(model, _draw(3, 4), _draw(3, 4))
+    torch.testing.assert_close(empirical_ntk(model, _draw(3, 4)), twin, rtol=1e-10, atol=0)
+
+
+class _Counting(nn.Module):
+    """Its outputs depend on how often it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.calls = nn.Linear(4, 3).double(), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.layer(x) * self.calls
+
+
+def _of_neighbors(m, x):
+    return m.a(x - x.mean(0))
+
+
+DEPENDENT = {
+    "on the batch": lambda: _Function(_of_neighbors, **_layers(4, 3)).double(),
+    "on earlier calls": _Counting,
+    "on chance": lambda: _Function(lambda m, x: m.a(x * torch.rand_like(x)), **_layers(4, 3)).double(),
+    "on the batch, for some": lambda: _Function(
+        lambda m, x: m.a(torch.where(x[:, :1] > 0, x - x[:, :1].clamp(min=0).sum(), x)), **_layers(4, 3)
+    ).double(),
+}
+
+
+@pytest.mark.parametrize("name", DEPENDENT)
+def test_outputs_that_are_no_function_of_an_example_are_refused(name):
+    inputs = _draw(6, 4)
+    inputs[:, 0] = torch.tensor([1.0, 2, 1, 3, 1, 2])
+    with pytest.raises(InputError, match="depend on the other examples, on chance or on earlier calls"):
+        empirical_ntk(DEPENDENT[name](), inputs)

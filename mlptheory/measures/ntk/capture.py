@@ -150,9 +150,9 @@ def _refuse_foreign(model: nn.Module, leaves: list[torch.Tensor]) -> None:
     for leaf in leaves:
         if isinstance(leaf, nn.Parameter) and id(leaf) not in own:
             raise InputError(
-                f"model: the outputs depend on a parameter of shape {tuple(leaf.shape)} that requires a gradient and is "
-                "not registered in the model, or belongs to the original of a copy (a list of parameters, a lambda, a "
-                "hook); expected it to be registered, or detached"
+                f"model: the outputs depend on a parameter of shape {tuple(leaf.shape)} that requires a gradient and "
+                "is not registered in the model, or belongs to the original of a copy (a list of parameters, a "
+                "lambda, a hook); expected it to be registered, or detached"
             )
 
 

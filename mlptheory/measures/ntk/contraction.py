@@ -205,9 +205,8 @@ def _full(rows: Block, columns: Block, outputs: str, by_layer: bool, paired: set
                 target += weighted.sum(dim=(1, 4))
     found = kernels.found()
     if rows is columns:
-        found = {
-            layer: _symmetric(kernel.flatten(0, 1).flatten(1, 2)).view_as(kernel) for layer, kernel in found.items()
-        }
+        for kernel in found.values():
+            _mirror(kernel)
     return {layer: kernel.permute(1, 3, 0, 2) for layer, kernel in found.items()}
 
 
@@ -242,6 +241,14 @@ def _over_positions(product: torch.Tensor, n: int, m: int) -> torch.Tensor:
 def _symmetric(kernel: torch.Tensor) -> torch.Tensor:
     """Return a square matrix with its upper triangle mirrored."""
     return kernel.triu() + kernel.triu(diagonal=1).T
+
+
+def _mirror(kernel: torch.Tensor) -> None:
+    """Fill the lower half of a kernel (C, N, C, N) from the upper one, in place."""
+    for c in range(len(kernel)):
+        own = kernel[c, :, c]
+        own.copy_(_symmetric(own))
+        kernel[c + 1 :, :, c] = kernel[c, :, c + 1 :].permute(1, 2, 0)
 
 
 def _by_layer(

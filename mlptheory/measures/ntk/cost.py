@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,7 +54,7 @@ class Footprint:
     copy : int
         The model's copy.
     check : int
-        Gradients of the largest piece, while the structure is held to autograd's.
+        Gradients of single pieces, while the structure is held to autograd's.
     input : int
         An example's input.
     graph : int
@@ -101,7 +101,7 @@ class Footprint:
             factors = (formed + right) * cotangents + formed + self.backward
             # Beside the sum two products of one output with the others, with several positions weighted ones too.
             summing = entries + 2 * largest + (2 if largest <= 1 else 4) * self.classes * max(1, largest)
-            after = 4 * entries + largest if symmetric else summing
+            after = entries
         else:
             factors = formed + self.backward
             summing = sum(squares) + 1
@@ -115,9 +115,7 @@ class Footprint:
         return self.copy + inputs + max(held, self.check)
 
 
-def probing_pass(
-    model: nn.Module, examples: torch.Tensor, label: Callable[[int], str]
-) -> tuple[Pass, dict[int, int]]:
+def probing_pass(model: nn.Module, examples: torch.Tensor, label: Callable[[int], str]) -> tuple[Pass, dict[int, int]]:
     """Run the model on a few examples; return the pass, and the bytes that it holds by their address.
 
     Parameters, which are there anyway, count for nothing.
@@ -154,7 +152,7 @@ def footprint(model: nn.Module, structure: Structure, watched: Pass, held: dict[
     sizes = [parameter.numel() * parameter.element_size() for parameter in model.parameters()]
     return Footprint(
         copy=sum(sizes),
-        check=_check_numbers(n, [piece.numel for piece in pieces]) * item,
+        check=_check_numbers(pieces) * item,
         input=watched.inputs.numel() // n * item,
         graph=(sum(held.values()) + _left_bytes(watched, structure, set(held))) // n,
         backward=sum(shapes) + 2 * max(shapes, default=0),
@@ -167,12 +165,14 @@ def footprint(model: nn.Module, structure: Structure, watched: Pass, held: dict[
     )
 
 
-def _check_numbers(n: int, sizes: list[int]) -> int:
-    """Return how many numbers are held while the pieces are checked, one after the other, on n examples.
+def _check_numbers(pieces: Sequence[PieceSize]) -> int:
+    """Return how many numbers are held while the pieces are checked, one after the other.
 
-    A piece's gradients, and they again with the bias, beside those of the piece before and autograd's.
+    Autograd's gradient of a piece, beside that of the piece before; of one without factors also its own, and both
+    flattened.
     """
-    return max(((n + 1) * before + 2 * n * now for before, now in zip([0, *sizes], sizes, strict=False)), default=0)
+    own = [piece.numel * (1 if piece.outer else 4) for piece in pieces]
+    return max((a + b for a, b in zip([0, *own], own, strict=False)), default=0)
 
 
 def piece_size(model: nn.Module, piece: Piece, watched: Pass) -> PieceSize:

@@ -166,8 +166,9 @@ def empirical_ntk(
 
     It is exact. Of dense layers, convolutions and normalizations it is put together from Gram matrices of the layers'
     inputs and of the gradients at their outputs (Novak, Sohl-Dickstein & Schoenholz 2022, "Fast finite width neural
-    tangent kernel"), without a Jacobian; before that, each layer's gradient so formed is held to autograd's on two
-    examples. Parameters for which they differ, and all others, go by single examples' gradients.
+    tangent kernel"), without a Jacobian; before that, autograd's graph is searched for other uses of the layers'
+    parameters, and each layer's gradient so formed is held to autograd's on an example. Parameters for which they
+    differ, and all others, go by single examples' gradients.
 
     Parameters
     ----------

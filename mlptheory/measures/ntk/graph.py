@@ -11,7 +11,9 @@ import torch
 from torch.autograd.graph import GradientEdge, Node
 
 
-def leaves_beside(outputs: torch.Tensor, calls: Iterable[tuple[GradientEdge, GradientEdge | None]]) -> list[torch.Tensor]:
+def leaves_beside(
+    outputs: torch.Tensor, calls: Iterable[tuple[GradientEdge, GradientEdge | None]]
+) -> list[torch.Tensor]:
     """Return the leaves that are reached from outputs without going through a layer's own computation.
 
     Parameters

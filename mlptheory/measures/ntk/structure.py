@@ -8,6 +8,7 @@ first, all send the parameters in question to the fallback.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,7 @@ from mlptheory.measures.evaluation_copy import trained_parameters
 from mlptheory.measures.ntk.capture import Pass
 
 EXAMPLES = 4
+_DIRECTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,18 @@ class Piece:
                 part = call.rule.bias_gradient(right)
                 bias = part if bias is None else bias + part
         return total if bias is None else torch.cat([total, bias], dim=1)
+
+    def projected(self, watched: Pass, gradients: list[torch.Tensor]) -> torch.Tensor:
+        """Return the first example's gradient, that of an outer piece's weight along random directions of its rows.
+
+        A large weight's gradient is not formed for it.
+        """
+        if not self.outer:
+            return self.gradient(watched, gradients)[0]
+        left, right = self.left(watched)[0], self.right(watched, gradients)[0]
+        weight = torch.mm(right.T, torch.mm(left, _directions(left)))
+        bias = [right.T @ self.bias_scales(watched)] if self.has_bias else []
+        return torch.cat([weight.flatten(), *bias])
 
 
 @dataclass(frozen=True)
@@ -207,10 +221,24 @@ def _wrongly_explained(
         if leaking.intersection(index for index, _ in piece.uses):
             wrong.update(piece.parameters)
             continue
-        row = piece.gradient(alone, gradients)[0]
         members = [parameters[name] for name in piece.parameters]
         true = torch.autograd.grad(alone.outputs, members, weights, retain_graph=True, materialize_grads=True)
-        true = torch.cat([part.reshape(-1) for part in true])
-        if not (row - true).norm() <= tolerance * true.norm() + tolerance**2 * total:
+        found, expected = piece.projected(alone, gradients), _projected(piece, true)
+        if not (found - expected).norm() <= tolerance * expected.norm() + tolerance**2 * total:
             wrong.update(piece.parameters)
     return wrong
+
+
+def _projected(piece: Piece, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return gradients of a piece's parameters as `Piece.projected` has them."""
+    weight, *bias = gradients
+    if piece.outer:
+        weight = weight.flatten(1)
+        weight = torch.mm(weight, _directions(weight))
+    return torch.cat([weight.flatten(), *bias])
+
+
+def _directions(like: torch.Tensor) -> torch.Tensor:
+    """Return random directions for the rows of a matrix: no difference of two matrices is lost along all of them."""
+    draws = torch.randn(like.shape[1], _DIRECTIONS, generator=torch_generator(0, "directions"), dtype=torch.float64)
+    return draws.to(like)

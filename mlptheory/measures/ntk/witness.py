@@ -119,4 +119,6 @@ def _terms(model: nn.Module, one: Pass) -> float:
     parameters = list(trained_parameters(model).values())
     weights = torch.randn(one.outputs.shape, generator=torch_generator(0, "terms"), dtype=torch.float64).to(one.outputs)
     gradients = torch.autograd.grad(one.outputs, parameters, weights, retain_graph=True, materialize_grads=True)
-    return sum(float(value.detach().norm() * gradient.norm()) for value, gradient in zip(parameters, gradients, strict=True))
+    return sum(
+        float(value.detach().norm() * gradient.norm()) for value, gradient in zip(parameters, gradients, strict=True)
+    )

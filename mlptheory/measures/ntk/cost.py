@@ -109,8 +109,8 @@ class Footprint:
         block, pairs = examples * self.graph, rows * columns * self.item
         working = max(block + examples * factors + pairs * summing, block + pairs * after)
         result, last = n * m * self.result_per_pair, rows * columns * entries * self.item
-        # Of several blocks, the one before is held until the next is there.
-        held = max(working, block + result + last) if single else working + result + last
+        # A single block is the result. Of several, the one before is held until the next is there.
+        held = working if single else working + result + last
         inputs = (n if symmetric else n + m) * self.input
         return self.copy + inputs + max(held, self.check)
 

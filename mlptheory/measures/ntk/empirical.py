@@ -191,7 +191,8 @@ def empirical_ntk(
     Returns
     -------
     Tensor of shape (N1, N2, C, C) for "full", else (N1, N2)
-        On the model's device, with its convention as an attribute.
+        On the model's device, with its convention as an attribute. In memory the full kernel is (C, N1, C, N2), a
+        permuted view: `kernel.permute(2, 0, 3, 1).reshape(C * N1, C * N2)` is its matrix, without a copy.
 
     Raises
     ------
@@ -273,13 +274,18 @@ def _kernels(
 
 def _assembled(work: Prepared, by_layer: bool) -> dict[str, torch.Tensor]:
     n, m = work.shape
-    entries = (work.classes, work.classes) if work.outputs == "full" else ()
+    is_full = work.outputs == "full"
     whole: dict[str, torch.Tensor] = {}
     for rows, columns, kernels in work.kernels(by_layer):
         for layer, kernel in kernels.items():
+            if kernel.shape[:2] == (n, m):
+                whole[layer] = kernel
+                continue
             if layer not in whole:
-                whole[layer] = kernel.new_empty((n, m, *entries))
+                # In memory as the blocks are, which are copied the faster.
+                shape = (work.classes, n, work.classes, m)
+                whole[layer] = kernel.new_empty(shape).permute(1, 3, 0, 2) if is_full else kernel.new_empty((n, m))
             whole[layer][rows, columns] = kernel
             if work.x2 is None and rows != columns:
-                whole[layer][columns, rows] = kernel.transpose(0, 1).transpose(-1, -2) if entries else kernel.T
+                whole[layer][columns, rows] = kernel.transpose(0, 1).transpose(-1, -2) if is_full else kernel.T
     return whole

@@ -85,15 +85,23 @@ class Piece:
                 bias = part if bias is None else bias + part
         return total if bias is None else torch.cat([total, bias], dim=1)
 
-    def projected(self, watched: Pass, gradients: list[torch.Tensor]) -> torch.Tensor:
-        """Return the first example's gradient, that of an outer piece's weight along random directions of its rows.
+    def projected(self, watched: Pass, gradients: list[torch.Tensor], directions: torch.Tensor | None) -> torch.Tensor:
+        """Return the first example's gradient, flattened; that of an outer piece's weight along some directions only.
 
-        A large weight's gradient is not formed for it.
+        So a large weight's gradient is not formed.
+
+        Parameters
+        ----------
+        watched : Pass
+        gradients : list of Tensor
+            At the outputs of the calls.
+        directions : Tensor of shape (fan-in, k), or None
+            For an outer piece.
         """
-        if not self.outer:
+        if directions is None:
             return self.gradient(watched, gradients)[0]
         left, right = self.left(watched)[0], self.right(watched, gradients)[0]
-        weight = torch.mm(right.T, torch.mm(left, _directions(left)))
+        weight = torch.mm(right.T, torch.mm(left, directions))
         bias = [right.T @ self.bias_scales(watched)] if self.has_bias else []
         return torch.cat([weight.flatten(), *bias])
 
@@ -223,22 +231,23 @@ def _wrongly_explained(
             continue
         members = [parameters[name] for name in piece.parameters]
         true = torch.autograd.grad(alone.outputs, members, weights, retain_graph=True, materialize_grads=True)
-        found, expected = piece.projected(alone, gradients), _projected(piece, true)
+        directions = _directions(true[0]) if piece.outer else None
+        found, expected = piece.projected(alone, gradients, directions), _projected(true, directions)
         if not (found - expected).norm() <= tolerance * expected.norm() + tolerance**2 * total:
             wrong.update(piece.parameters)
     return wrong
 
 
-def _projected(piece: Piece, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+def _projected(gradients: Sequence[torch.Tensor], directions: torch.Tensor | None) -> torch.Tensor:
     """Return gradients of a piece's parameters as `Piece.projected` has them."""
     weight, *bias = gradients
-    if piece.outer:
-        weight = weight.flatten(1)
-        weight = torch.mm(weight, _directions(weight))
+    if directions is not None:
+        weight = torch.mm(weight.flatten(1), directions)
     return torch.cat([weight.flatten(), *bias])
 
 
-def _directions(like: torch.Tensor) -> torch.Tensor:
-    """Return random directions for the rows of a matrix: no difference of two matrices is lost along all of them."""
-    draws = torch.randn(like.shape[1], _DIRECTIONS, generator=torch_generator(0, "directions"), dtype=torch.float64)
-    return draws.to(like)
+def _directions(weight: torch.Tensor) -> torch.Tensor:
+    """Return random directions for the rows of a weight: no difference of two gradients is lost along all of them."""
+    fan_in = weight[0].numel()
+    draws = torch.randn(fan_in, _DIRECTIONS, generator=torch_generator(0, "directions"), dtype=torch.float64)
+    return draws.to(weight)

@@ -15,7 +15,7 @@ from mlptheory.base import unknown_name
 
 TOPICS = {
     "ntk": ("ntk",),
-    "kernels": ("kernel_evolution", "kernel_regression", "kernel_similarity", "linearization"),
+    "kernels": ("evolution", "kernel_regression", "kernel_similarity", "linearization"),
     "infinite width": ("infinite_width",),
     "eigenlearning": ("eigenlearning", "modes", "power_laws"),
     "curvature": ("curvature",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import mlptheory
+from mlptheory import measures
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOMS = sorted(set(mlptheory.__all__) - {"__version__"})
@@ -107,3 +109,19 @@ def test_picture_of_the_house_is_on_its_page(pages):
     page = (pages / "architecture.html").read_text(encoding="utf-8")
     (picture,) = re.findall(r'<img[^>]*src="([^"]*house\.svg)"', page)
     assert (pages / picture).is_file()
+
+
+PUBLIC_MEASURES = {name for name in measures.__all__ if inspect.isfunction(getattr(measures, name))}
+
+
+def test_every_public_measure_is_in_the_table_of_twins():
+    text = (REPOSITORY / "docs" / "twins.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
+    errors = {row[1].strip(" `"): float(row[4]) for row in rows}
+    assert PUBLIC_MEASURES <= errors.keys()
+    assert {name for name, error in errors.items() if error > 1e-6} <= {"plan_ntk"}
+
+
+def test_every_public_measure_is_on_the_page_of_measures(pages):
+    page = (pages / "measures.html").read_text(encoding="utf-8")
+    assert {name for name in PUBLIC_MEASURES if f">{name}<" not in page} == set()

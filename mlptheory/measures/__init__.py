@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "curvature.stability": ["stability_threshold"],
         "noise": ["GradientNoise", "gradient_noise_scale", "two_batch_noise"],
         "linearization": ["LinearizedModel", "linearize"],
-        "kernel_evolution": ["KernelEvolution", "kernel_evolution", "kernel_spectrum", "kernel_velocity"],
+        "evolution": ["KernelEvolution", "kernel_evolution", "kernel_spectrum", "kernel_velocity"],
         "kernel_regression": ["gradient_flow_prediction", "kernel_regression_accuracy", "ridge_prediction"],
         "kernel_similarity": ["kernel_alignment", "kernel_distance", "label_alignment"],
         "spectra": ["effective_rank", "participation_ratio", "stable_rank"],

@@ -16,14 +16,13 @@ from torch import nn
 
 from mlptheory.base.errors import InputError, unknown_name
 from mlptheory.measures.convention import convention
+from mlptheory.measures.layer_weights import DENSE
 from mlptheory.models import BMLP, SMLP, KeyedDropout
-from mlptheory.models.layers import ScaledDense
 
 Groups = dict[str, list[tuple[str, int]]]
 """For each group, the names in the state dict and the axes that its units are the indices of."""
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-DENSE = (nn.Linear, ScaledDense)
 _ELEMENTWISE = (
     *(nn.Identity, nn.ReLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.ELU, nn.SELU, nn.Softplus, nn.LeakyReLU),
     *(nn.Hardtanh, nn.ReLU6, nn.Dropout, KeyedDropout),

@@ -220,8 +220,8 @@ TWINS_PAGE = """\
 Measures beside a twin that computes the same by brute force: loops, finite differences, dense matrices,
 quadrature, or another library. A case is one test, over the shared list of small, ugly cases where a model is
 measured; the error is the largest difference over the largest magnitude, the worst of all comparisons. Where it is far
-above rounding, the twin is a finite difference, an iteration or a simulation, or the case is in float32. `make twins`
-writes this page{ran}.
+above rounding, the twin is a finite difference, an iteration or a simulation, or the case is in float32; `plan_ntk`
+is a prediction, held to what the allocator gave. `make twins` writes this page{ran}.
 
 {table}
 """

@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import pytest
 import torch
@@ -323,6 +324,43 @@ def test_blocks_are_as_large_as_the_memory_allows():
     found = empirical_ntk(model, x, outputs="trace", memory_gib=3e-4)
     assert torch.allclose(found, empirical_ntk(model, x, outputs="trace"), rtol=1e-5)
     assert torch.equal(found, found.T)
+
+
+def _peak_bytes(work):
+    """The most that torch's allocator has given out beyond what it had, while something runs."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
+        result = work()
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    return max(held), result
+
+
+class _WithoutLayers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.ones(64, 200) / 8), nn.Parameter(torch.ones(200, 5) / 8)
+
+    def forward(self, x):
+        return torch.tanh(x.flatten(1) @ self.first) @ self.second
+
+
+PLANNED = {
+    "S-MLP": lambda: build("S-3/Wi-64", image_size=8, channels=1, num_classes=5),
+    "B-MLP": lambda: build("B-2/Wi-64", image_size=8, channels=1, num_classes=5),
+    "CNN": lambda: build("CNN-2/Wi-8", image_size=8, channels=1, num_classes=5),
+    "fallback": _WithoutLayers,
+}
+
+
+@pytest.mark.parametrize(("n", "m", "chunk"), [(60, None, None), (60, 40, None), (60, None, 20)])
+@pytest.mark.parametrize("outputs", ["full", "trace", "sum"])
+@pytest.mark.parametrize("name", PLANNED)
+def test_the_plan_is_what_the_allocator_gives(name, outputs, n, m, chunk, twin):
+    model, (x1, x2) = PLANNED[name](), (None if size is None else torch.rand(size, 1, 8, 8) for size in (n, m))
+    plan = plan_ntk(model, x1, x2, outputs, chunk=chunk)
+    peak, kernel = _peak_bytes(lambda: empirical_ntk(model, x1, x2, outputs, chunk=chunk))
+    twin("plan_ntk", plan.peak_gib, peak / 2**30, rtol=0.25)
+    assert plan.kernel_gib == kernel.numel() * kernel.element_size() / 2**30
 
 
 def test_the_plan_counts_what_is_known():

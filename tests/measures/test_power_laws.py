@@ -62,12 +62,12 @@ def test_exponents_are_those_of_the_papers(a, b, ridge, expected):
     assert learning_curve_exponent(a, b, ridge=ridge) == expected
 
 
-def test_in_a_laplace_kernels_terms_it_is_spiglers():
+def test_in_a_laplace_kernels_terms_it_is_spiglers(twin):
     """Their β = min(α_T - d, 2 α_S) / d, with eigenvalues falling as the wave number to the α."""
     for dimension, student, teacher in [(3, 4, 6), (5, 6, 20), (2, 3, 3)]:
         expected = min(teacher - dimension, 2 * student) / dimension
         found = learning_curve_exponent(student / dimension, teacher / dimension)
-        assert found == pytest.approx(expected, rel=1e-14)
+        twin("learning_curve_exponent", found, expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize(

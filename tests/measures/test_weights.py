@@ -13,11 +13,11 @@ def _model(seed, **options):
     return build("B-2/Wi-7", image_size=3, channels=2, num_classes=5, seed=seed, **options)
 
 
-def test_norm_and_distance_equal_numpys_over_all_parameters():
+def test_norm_and_distance_equal_numpys_over_all_parameters(twin):
     a, b = _model(0), _model(1, norm="layer")
     flat = [np.concatenate([p.detach().double().numpy().ravel() for p in m.parameters()]) for m in (a, b)]
-    assert weight_norm(a) == pytest.approx(np.linalg.norm(flat[0]), rel=1e-14)
-    assert weight_distance(a, b) == pytest.approx(np.linalg.norm(flat[0] - flat[1]), rel=1e-14)
+    twin("weight_norm", weight_norm(a), np.linalg.norm(flat[0]), rtol=1e-14)
+    twin("weight_distance", weight_distance(a, b), np.linalg.norm(flat[0] - flat[1]), rtol=1e-14)
     assert weight_distance(a, b) == weight_distance(b, a)
     assert weight_distance(a, a) == 0.0
     assert weight_distance(a, dict(b.named_parameters())) == weight_distance(a, b)

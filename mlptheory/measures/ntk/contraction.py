@@ -160,7 +160,9 @@ def block_kernels(rows: Block, columns: Block, outputs: str, by_layer: bool) -> 
 def _reduced(rows: Block, columns: Block, outputs: str, by_layer: bool, paired: set[Piece]) -> dict[str, torch.Tensor]:
     kernels = _Sums(lambda: rows.watched.outputs.new_zeros((len(rows), len(columns))), by_layer)
     grams: dict[Piece, torch.Tensor] = {}
-    for row_weights, column_weights in zip(rows.cotangents(outputs), columns.cotangents(outputs), strict=True):
+
+    def add_output(row_weights: torch.Tensor, column_weights: torch.Tensor) -> None:
+        # A scope of its own: no factor of an output is held while those of the next are made.
         left = rows.factors(row_weights, paired)
         right = left if rows is columns else columns.factors(column_weights, paired)
         for piece, factor in left.items():
@@ -170,7 +172,9 @@ def _reduced(rows: Block, columns: Block, outputs: str, by_layer: bool, paired: 
             else:
                 for layer, a, b in _by_layer(rows, piece, factor, right[piece], by_layer):
                     kernels[layer].addmm_(a, b.T)
-        del left, right
+
+    for row_weights, column_weights in zip(rows.cotangents(outputs), columns.cotangents(outputs), strict=True):
+        add_output(row_weights, column_weights)
     for piece in paired:
         product = grams.pop(piece).mul_(left_gram(piece, rows, columns))
         kernels[piece.layer].add_(_over_positions(product, len(rows), len(columns)))
@@ -218,6 +222,7 @@ def _stacked(block: Block, outputs: str, paired: set[Piece]) -> dict[Piece | str
             if piece not in stacked:
                 stacked[piece] = factor.new_empty((block.classes, *factor.shape))
             stacked[piece][index] = factor
+            del factor
     return stacked
 
 

@@ -94,20 +94,23 @@ class Footprint:
         paired = [piece for piece in self.pieces if piece.is_paired(rows, columns, self.classes, self.outputs)]
         squares = [piece.positions**2 for piece in paired]
         largest = max(squares, default=0)
-        # The gradients of the rest are there twice while they are put in one row.
-        formed = (sum(piece.numel for piece in self.pieces if piece not in paired) + 2 * self.rest) * self.item
+        formed = (sum(piece.numel for piece in self.pieces if piece not in paired) + self.rest) * self.item
+        # For one block at a time, and one output, the rest takes a pass of its own, and its gradients are there twice
+        # while they are put in one row.
+        at_a_time = max(rows, 0 if same else columns)
+        making = self.graph + self.rest * self.item if self.rest else 0
         if self.outputs == "full":
             right = sum(piece.positions * piece.fan_out for piece in paired) * self.item
-            factors = (formed + right) * cotangents + formed + self.backward
+            factors = examples * (formed + right) * cotangents + at_a_time * (formed + self.backward + making)
             # Beside the sum two products of one output with the others, with several positions weighted ones too.
             summing = entries + 2 * largest + (2 if largest <= 1 else 4) * self.classes * max(1, largest)
             after = entries
         else:
-            factors = formed + self.backward
+            factors = examples * (formed + self.backward) + at_a_time * making
             summing = sum(squares) + 1
             after = max(sum(squares) + largest + 1, 4 + largest if symmetric else 0)
         block, pairs = examples * self.graph, rows * columns * self.item
-        working = max(block + examples * factors + pairs * summing, block + pairs * after)
+        working = max(block + factors + pairs * summing, block + pairs * after)
         result, last = n * m * self.result_per_pair, rows * columns * entries * self.item
         # A single block is the result. Of several, the one before is held until the next is there.
         held = working if single else working + result + last

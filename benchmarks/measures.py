@@ -234,7 +234,7 @@ def report(label: str, seconds: dict[str, list[float]], ours: str = "ours") -> d
 def exponents(cells: dict[int, dict]) -> dict[str, list[float]]:
     """Return for each way the slope of log seconds over log size, and its standard error."""
     found = {}
-    for name in {name for cell in cells.values() for name in cell}:
+    for name in dict.fromkeys(name for cell in cells.values() for name in cell):
         points = [
             (math.log(size), math.log(took))
             for size, cell in cells.items()

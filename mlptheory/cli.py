@@ -230,6 +230,7 @@ def _train(arguments: list[str]) -> int:
     record = run_recipe(
         read.recipe,
         out=options.out,
+        parent=options.parent,
         paper=paper,
         data_root=options.data_root,
         threads=options.threads,

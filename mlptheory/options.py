@@ -81,6 +81,8 @@ class TrainOptions:
     ----------
     out : str
         Folder for the record, the weights and the checkpoint.
+    parent : str or None
+        Folder of an earlier `train`, for a recipe that starts from its weights (start = parent or body).
     data_root : str or None
         Where official dataset files are looked for first.
     threads : int or None
@@ -94,6 +96,7 @@ class TrainOptions:
     """
 
     out: str = "out"
+    parent: str | None = None
     data_root: str | None = None
     threads: int | None = None
     device: str | None = None

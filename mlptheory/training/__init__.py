@@ -19,6 +19,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "together": ["can_train_together", "together_key"],
         "evaluation": ["Evaluation", "evaluate"],
         "examples": ["Examples", "data_digest", "prepare_examples", "training_size"],
+        "transfer": ["FINETUNING", "PROBING", "finetune", "finetuning_recipe", "linear_probe", "probing_recipe"],
+        "ridge": ["RidgeProbe", "ridge_probe"],
         "optimizers": ["build_optimizer", "lr_factor"],
         "budget": ["budget_steps", "recipe_macs", "steps_per_epoch"],
         "cost": ["Cost", "Work", "count_work", "estimate_cost", "planned_work"],

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from mlptheory.base.errors import InputError, invalid
-from mlptheory.data import Batch
+from mlptheory.data import Batch, Loader
 from mlptheory.models import lr_multipliers, set_dropout_key
 from mlptheory.training.checkpoint import load_checkpoint, save_checkpoint
 from mlptheory.training.device import autocast, default_device, resolve_precision, weight_dtype
 from mlptheory.training.evaluation import Evaluation
 from mlptheory.training.examples import prepare_examples
+from mlptheory.training.head import FeatureLoader, Head
 from mlptheory.training.losses import hits, smoothed_cross_entropy
 from mlptheory.training.observation import HistoryRow, Observer
 from mlptheory.training.observation import observers as registered_observers
@@ -77,10 +78,13 @@ class Run(Setting):
         recipe = self.recipe
         self.began, self.earlier_s = time.perf_counter(), 0.0
         self.model = self.initial_model()
-        self.optimizer = build_optimizer(
-            self.model, recipe.optimizer, lr_multipliers(self.model, recipe.optimizer.name)
-        )
-        self.loader = self.training_loader()
+        multipliers = lr_multipliers(self.model, recipe.optimizer.name)
+        self.loader: Loader | FeatureLoader = self.training_loader()
+        self.logits: Callable[[torch.Tensor], torch.Tensor] = self.model
+        if recipe.trained == "head":
+            self.logits = Head(self.model)
+            self.loader = FeatureLoader(self.loader, self.logits, self.precision)
+        self.optimizer = build_optimizer(self.model, recipe.optimizer, multipliers)
         self.total_steps = self.count_steps(self.model, self.loader.input_shape)
         self._refuse_batch_normalization_of_parts()
         self.loss_sum, self.hits, self.count = self._zero(), self._zero(), 0
@@ -117,7 +121,7 @@ class Run(Setting):
             rows = slice(first, min(first + microbatch, size))
             set_dropout_key(self.model, seed=recipe.seed, step=self.step, rows=rows, batch_size=size)
             with autocast(self.precision, self.device):
-                logits = self.model(batch.inputs[rows])
+                logits = self.logits(batch.inputs[rows])
             if logits.dtype != torch.float64:
                 logits = logits.float()
             loss = smoothed_cross_entropy(logits, batch, recipe.label_smoothing, rows).sum() / size
@@ -215,7 +219,7 @@ def train(
     device : str, optional
         The best that torch finds, if None.
     start_weights : mapping of str to Tensor, optional
-        The parent's weights, for a recipe whose start is "parent".
+        The parent's weights, for a recipe whose start is "parent" or "body".
     checkpoint : path, optional
         A file that holds the run's state from time to time and that an interrupted run resumes from; the resumed
         run ends with the same bits, on the same machine with the same number of threads.
@@ -244,8 +248,10 @@ def train(
     """
     device = device or default_device()
     precision = resolve_precision(recipe.precision, device)
-    if (recipe.start == "parent") != (start_weights is not None):
-        raise InputError(f"start = {recipe.start!r}: expected start_weights with 'parent' and only with it")
+    if (recipe.start == "initialization") == (start_weights is not None):
+        raise InputError(
+            f"start = {recipe.start!r}: expected start_weights with 'parent' or 'body', and only with them"
+        )
     require_registered(observers)
     examples = prepare_examples(recipe.data, recipe.seed, data_root)
     run = Run(recipe, examples, device, precision, start_weights)

@@ -2,7 +2,8 @@
 
 Single runs use the field's own implementations: lion-pytorch's Lion, torch's AdamW and SGD. Weight decay is
 decoupled for all three: at learning rate η and decay λ a step first multiplies every weight by 1 - ηλ. Where
-the parametrization gives a parameter its own multiple of the learning rate, its decay per step stays ηλ.
+the parametrization gives a parameter its own multiple of the learning rate, its decay per step stays ηλ; a head with a
+learning rate η' of its own decays by η'λ.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from lion_pytorch import Lion
 from torch import nn
 
+from mlptheory.base.errors import InputError
 from mlptheory.training.recipe import DEFAULT_BETAS, OptimizerConfig, ScheduleConfig
 
 
@@ -27,26 +29,33 @@ def build_optimizer(
     model : nn.Module
     config : OptimizerConfig
     multipliers : mapping of parameter name to float, optional
-        Multiples of the learning rate, 1 where absent (μP).
+        Multiples of the learning rate, 1 where absent (μP); the head's own learning rate comes on top.
 
     Returns
     -------
     torch.optim.Optimizer
         Its groups carry "lr_multiplier" and, for SGD, "decoupled_decay".
+
+    Raises
+    ------
+    InputError
+        If the head has a learning rate of its own and the model no head.
     """
-    names_by_multiplier: dict[float, list[nn.Parameter]] = {}
+    head = {id(parameter) for parameter in _head(model).parameters()} if config.head_lr is not None else set()
+    by_factors: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             multiplier = 1.0 if multipliers is None else multipliers.get(name, 1.0)
-            names_by_multiplier.setdefault(multiplier, []).append(parameter)
+            own = config.head_lr / config.lr if id(parameter) in head else 1.0
+            by_factors.setdefault((multiplier, own), []).append(parameter)
     groups = [
         {
             "params": parameters,
-            "lr": config.lr * multiplier,
+            "lr": config.lr * multiplier * own,
             "weight_decay": config.weight_decay / multiplier,
-            "lr_multiplier": multiplier,
+            "lr_multiplier": multiplier * own,
         }
-        for multiplier, parameters in names_by_multiplier.items()
+        for (multiplier, own), parameters in by_factors.items()
     ]
     if config.name == "sgd":
         return DecoupledSGD(groups, lr=config.lr, momentum=config.momentum)
@@ -54,6 +63,15 @@ def build_optimizer(
     if config.name == "lion":
         return Lion(groups, lr=config.lr, betas=betas)
     return torch.optim.AdamW(groups, lr=config.lr, betas=betas)
+
+
+def _head(model: nn.Module) -> nn.Module:
+    head = getattr(model, "head", None)
+    if not isinstance(head, nn.Module):
+        raise InputError(
+            f"optimizer.head_lr: expected a model with a head, {type(model).__name__} has none of that name"
+        )
+    return head
 
 
 class DecoupledSGD(torch.optim.SGD):

@@ -96,6 +96,8 @@ class OptimizerConfig:
         Decoupled, for every optimizer: each step also takes lr · weight_decay of every weight off.
     clip_norm : float or None
         The gradient is scaled down to this Euclidean norm over all weights; no clipping if None.
+    head_lr : float or None
+        Peak learning rate of the head, the last layer; `lr` if None.
     """
 
     name: Literal["lion", "adamw", "sgd"] = "lion"
@@ -104,6 +106,7 @@ class OptimizerConfig:
     momentum: float = 0.9
     weight_decay: float = 0.0
     clip_norm: float | None = None
+    head_lr: float | None = None
 
     def __post_init__(self) -> None:
         require_choice("optimizer.name", self.name, ("lion", "adamw", "sgd"))
@@ -117,6 +120,8 @@ class OptimizerConfig:
         require_number("optimizer.weight_decay", self.weight_decay, 0)
         if self.clip_norm is not None:
             require_number("optimizer.clip_norm", self.clip_norm, 0, low_open=True)
+        if self.head_lr is not None:
+            require_number("optimizer.head_lr", self.head_lr, 0, low_open=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,8 +200,10 @@ class Recipe:
         Share α of the target's mass spread evenly over all classes.
     precision : {"auto", "float32", "bfloat16", "float64"}
         bfloat16 is autocast over float32 weights; auto takes it where the device has it in hardware.
-    start : {"initialization", "parent"}
-        Weights drawn from the seed, or those of the trial's first parent.
+    start : {"initialization", "parent", "body"}
+        Weights drawn from the seed; those of the trial's first parent; or those but for the head, which is drawn.
+    trained : {"all", "head"}
+        Which weights move. With "head" the head is trained on features that are computed once: a linear probe.
     seed : int
         Decides initialization, order, augmentation, dropout and label noise.
 
@@ -215,7 +222,8 @@ class Recipe:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     label_smoothing: float = 0.3
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    start: Literal["initialization", "parent"] = "initialization"
+    start: Literal["initialization", "parent", "body"] = "initialization"
+    trained: Literal["all", "head"] = "all"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -225,8 +233,13 @@ class Recipe:
                 raise invalid(part.name, getattr(self, part.name), f"a {kind.__name__}")
         require_number("label_smoothing", self.label_smoothing, 0, 1)
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16", "float64"))
-        require_choice("start", self.start, ("initialization", "parent"))
+        require_choice("start", self.start, ("initialization", "parent", "body"))
+        require_choice("trained", self.trained, ("all", "head"))
+        if self.trained == "head" and self.augmentation != Augmentation():
+            raise invalid("augmentation", self.augmentation, "none where only the head is trained, on fixed features")
         require_integer("seed", self.seed, 0)
+        if self.trained == "head" and self.budget.unit == "compute":
+            raise invalid("budget.unit", "compute", "'epochs' or 'steps' where only the head is trained")
         accumulates = self.budget.microbatch is not None and self.budget.microbatch < self.budget.batch_size
         if accumulates and self.model.norm == "batch":
             raise invalid(

@@ -22,6 +22,8 @@ from mlptheory.training.observation import HistoryRow, Observer, TrainingState
 from mlptheory.training.observation import observers as registered_observers
 from mlptheory.training.recipe import Recipe
 
+_HEAD = "head."
+
 
 @dataclass
 class Setting:
@@ -45,12 +47,33 @@ class Setting:
         )
         model = model.to(self.device, weight_dtype(self.precision))
         if self.start_weights is not None:
-            try:
-                model.load_state_dict(self.start_weights)
-            except RuntimeError as error:
-                reason = " ".join(str(error).split())
-                raise InputError(f"start_weights: expected those of {self.recipe.model.name!r}: {reason}") from error
+            self._start_from(self.start_weights, model)
         return model
+
+    def _start_from(self, weights: Mapping[str, torch.Tensor], model: nn.Module) -> None:
+        """Give a model its parent's weights, all or those of the body."""
+        own = model.state_dict()
+        if self.recipe.start == "body":
+            weights = {name: value for name, value in weights.items() if not name.startswith(_HEAD)}
+            weights |= {name: value for name, value in own.items() if name.startswith(_HEAD)}
+        missing, unexpected = own.keys() - weights.keys(), weights.keys() - own.keys()
+        wrong = [
+            f"{name} of shape {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+            for name in own.keys() & weights.keys()
+            if weights[name].shape != own[name].shape
+        ]
+        differences = [
+            *(f"{name} missing" for name in sorted(missing)),
+            *(f"{name} not known" for name in sorted(unexpected)),
+            *sorted(wrong),
+        ]
+        if differences:
+            raise InputError(
+                f"start_weights: expected those of {self.recipe.model.name!r} at {self.examples.image_size} pixels "
+                f"and {self.examples.train.num_classes} classes (data.image_size sets the pixels, start = 'body' leaves "
+                f"the head to the recipe): {'; '.join(differences)}"
+            )
+        model.load_state_dict(weights)
 
     def training_loader(self) -> Loader:
         """Return the loader of the training batches."""

@@ -16,8 +16,8 @@ FAMILIES = ("S", "B", "CNN", "Linear")
 def can_train_together(recipe: Recipe) -> bool:
     """Tell whether runs that differ from a recipe in nothing but seed and learning rate can be one ensemble.
 
-    Not with batch normalization, whose statistics are state beside the weights, with a start from a parent, with
-    microbatches, nor with a model that is not built in, of which nobody knows what it keeps.
+    Not with batch normalization, whose statistics are state beside the weights, with a start from a parent, with a
+    head that is trained alone or at a learning rate of its own, with microbatches, nor with a model that is not built in, of which nobody knows what it keeps.
 
     Examples
     --------
@@ -61,6 +61,10 @@ def _obstacle(recipe: Recipe) -> InputError | None:
     budget = recipe.budget
     if recipe.start != "initialization":
         return invalid("start", recipe.start, "'initialization' in an ensemble")
+    if recipe.trained != "all":
+        return invalid("trained", recipe.trained, "'all' in an ensemble")
+    if recipe.optimizer.head_lr is not None:
+        return invalid("optimizer.head_lr", recipe.optimizer.head_lr, "None in an ensemble")
     if recipe.model.norm == "batch":
         return invalid("model.norm", recipe.model.norm, "'layer' or 'none' in an ensemble")
     if budget.microbatch is not None and budget.microbatch < budget.batch_size:

@@ -85,7 +85,7 @@ def run_trial(task: Task, on_step: Callable[[int, int], None] | None = None) -> 
             trial.observers,
             data_root=task.data_root,
             device=task.schedule.device,
-            start_weights=parent_weights[0] if recipe.start == "parent" else None,
+            start_weights=None if recipe.start == "initialization" else parent_weights[0],
             checkpoint=task.checkpoint,
             on_step=on_step,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tqdm.auto import tqdm
 
 from mlptheory.base.configuration import require_integer
 from mlptheory.base.errors import InputError
-from mlptheory.base.files import sha256, writable_folder, write_atomically
+from mlptheory.base.files import canonical_json, sha256, writable_folder, write_atomically
 from mlptheory.training import Recipe, data_digest
 from mlptheory.trials.digest import trial_digest
 from mlptheory.trials.fitting import require_fitting_data
@@ -27,6 +28,7 @@ def run_recipe(
     recipe: Recipe,
     *,
     out: str | Path,
+    parent: str | Path | None = None,
     paper: Mapping[str, Any] | None = None,
     data_root: str | None = None,
     threads: int | None = None,
@@ -41,6 +43,8 @@ def run_recipe(
     out : path-like
         Gets model.safetensors, record.json with the paper's numbers and the weights' SHA-256, and a store with the
         checkpoint.
+    parent : path-like, optional
+        Folder of an earlier call, whose weights the recipe starts from if its start is "parent" or "body".
     paper : mapping, optional
         What a paper says of this recipe.
     data_root : str, optional
@@ -59,17 +63,25 @@ def run_recipe(
     Raises
     ------
     InputError
-        If the recipe does not fit its data, or the folder cannot be written or holds another recipe's record.
+        If the recipe does not fit its data or its parent, the folder cannot be written or holds another recipe's record,
+        or the parent's folder holds no record, or other weights than its record's.
     """
     folder = writable_folder("out", out)
     if threads is not None:
         require_integer("threads", threads, 1)
-    trial = Trial(recipe=recipe, observers=STANDARD_OBSERVERS)
-    require_fitting_data([trial], data_root)
-    schedule = plan_schedule([trial], device=device, threads=threads or os.cpu_count() or 1)
+    if (recipe.start == "initialization") != (parent is None):
+        raise InputError(f"start = {recipe.start!r}: expected a parent with 'parent' or 'body', and only with them")
+    ancestor = None if parent is None else _read_parent(Path(parent))
+    parents = () if ancestor is None else (Trial(recipe=ancestor.recipe),)
+    trial = Trial(recipe=recipe, parents=parents, observers=STANDARD_OBSERVERS)
+    alone = Trial(recipe=replace(recipe, start="initialization"), observers=STANDARD_OBSERVERS)
+    require_fitting_data([alone], data_root)
+    schedule = plan_schedule([alone], device=device, threads=threads or os.cpu_count() or 1)
     digest = trial_digest(
-        trial, data_digests={recipe.data.name: data_digest(recipe.data.name, data_root)}, schedule=schedule
+        alone, data_digests={recipe.data.name: data_digest(recipe.data.name, data_root)}, schedule=schedule
     )
+    if ancestor is not None:
+        digest = sha256(canonical_json([digest, recipe.start, ancestor.digest, sha256(ancestor.weights)]))
     _refuse_other_record(folder, digest)
     store = FolderStore(folder / "store")
     record, weights = store.get(digest), store.get_weights(digest)
@@ -77,8 +89,8 @@ def run_recipe(
         task = Task(
             trial=trial,
             digest=digest,
-            parent_digests=(),
-            parent_weights=(),
+            parent_digests=() if ancestor is None else (ancestor.digest,),
+            parent_weights=() if ancestor is None else (ancestor.weights,),
             schedule=schedule,
             data_root=data_root,
             checkpoint=store.checkpoint_path(digest),
@@ -103,6 +115,31 @@ def run_recipe(
     write_atomically(folder / "model.safetensors", weights)
     write_atomically(folder / "record.json", json.dumps(shown, indent=1) + "\n")
     return record
+
+
+@dataclass(frozen=True)
+class _Parent:
+    """What a folder holds of a run: its recipe, the digest of its record and its weights."""
+
+    recipe: Recipe
+    digest: str
+    weights: bytes
+
+
+def _read_parent(folder: Path) -> _Parent:
+    try:
+        held = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        recipe, digest, expected = held["trial"]["recipe"], held["digest"], held["weights_sha256"]
+        weights = (folder / "model.safetensors").read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(
+            f"parent = {str(folder)!r}: expected a folder that a recipe was trained into, found no {error.filename}"
+        ) from error
+    except (ValueError, LookupError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"parent = {str(folder)!r}: its record.json is no record of a recipe") from error
+    if sha256(weights) != expected:
+        raise InputError(f"parent = {str(folder)!r}: model.safetensors does not hold the weights of its record.json")
+    return _Parent(Recipe.from_plain(recipe), digest, weights)
 
 
 def _refuse_other_record(folder: Path, digest: str) -> None:

@@ -65,8 +65,9 @@ class Trial:
             raise InputError("trial: expected a recipe, or parents and measures of them")
         if self.recipe is None and self.observers:
             raise InputError("trial: observers look at training, but there is no recipe")
-        if self.recipe is not None and self.recipe.start == "parent" and not (self.parents and self.parents[0].recipe):
-            raise InputError("trial: start = 'parent': expected a first parent that is trained, but there is none")
+        start = "initialization" if self.recipe is None else self.recipe.start
+        if start != "initialization" and not (self.parents and self.parents[0].recipe):
+            raise InputError(f"trial: start = {start!r}: expected a first parent that is trained, but there is none")
 
     def computed(self) -> dict[str, Any]:
         """Return what decides the trial's outcome, as plain data; parents and labels are not part of it."""

@@ -70,8 +70,8 @@ class Setting:
         if differences:
             raise InputError(
                 f"start_weights: expected those of {self.recipe.model.name!r} at {self.examples.image_size} pixels "
-                f"and {self.examples.train.num_classes} classes (data.image_size sets the pixels, start = 'body' leaves "
-                f"the head to the recipe): {'; '.join(differences)}"
+                f"and {self.examples.train.num_classes} classes (data.image_size sets the pixels, start = 'body' "
+                f"leaves the head out): {'; '.join(differences)}"
             )
         model.load_state_dict(weights)
 

@@ -17,7 +17,8 @@ def can_train_together(recipe: Recipe) -> bool:
     """Tell whether runs that differ from a recipe in nothing but seed and learning rate can be one ensemble.
 
     Not with batch normalization, whose statistics are state beside the weights, with a start from a parent, with a
-    head that is trained alone or at a learning rate of its own, with microbatches, nor with a model that is not built in, of which nobody knows what it keeps.
+    head that is trained alone or at a learning rate of its own, with microbatches, nor with a model that is not built
+    in, of which nobody knows what it keeps.
 
     Examples
     --------

@@ -63,8 +63,8 @@ def run_recipe(
     Raises
     ------
     InputError
-        If the recipe does not fit its data or its parent, the folder cannot be written or holds another recipe's record,
-        or the parent's folder holds no record, or other weights than its record's.
+        If the recipe does not fit its data or its parent, the folder cannot be written or holds another recipe's
+        record, or the parent's folder holds no record, or other weights than its record's.
     """
     folder = writable_folder("out", out)
     if threads is not None:

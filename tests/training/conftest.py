@@ -56,8 +56,9 @@ class NumpyOptimizer:
         config = self.config
         self.steps += 1
         for name, gradient in gradients.items():
-            lr = config.lr * factor * self.multipliers.get(name, 1.0)
-            decayed = self.weights[name] * (1 - config.lr * factor * config.weight_decay)
+            own = config.head_lr if config.head_lr is not None and name.startswith("head.") else config.lr
+            lr = own * factor * self.multipliers.get(name, 1.0)
+            decayed = self.weights[name] * (1 - own * factor * config.weight_decay)
             self.weights[name] = decayed - lr * self._direction(name, gradient)
 
     def _direction(self, name, gradient):

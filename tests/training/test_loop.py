@@ -54,6 +54,14 @@ RECIPES = {
         label_smoothing=0.0,
         precision="float64",
     ),
+    "sgd, a faster head": Recipe(
+        data=DataConfig(name="tiny"),
+        model=ModelConfig(name="B-1/Wi-6", parametrization="mup", base_width=2),
+        optimizer=OptimizerConfig(name="sgd", lr=0.01, head_lr=0.2, weight_decay=0.3),
+        budget=BudgetConfig(amount=2, batch_size=16),
+        schedule=ScheduleConfig(name="cosine"),
+        precision="float64",
+    ),
     "sgd, batch normalization": Recipe(
         data=DataConfig(name="tiny-3-classes"),
         model=ModelConfig(name="CNN-2/Wi-3", norm="batch"),

@@ -23,7 +23,7 @@ FULL = Recipe(
     ),
     model=ModelConfig(name="S-2/Wi-9", norm="none", activation="gelu", dropout=0.5, skip=True, output_scale=2.0),
     augmentation=Augmentation(crop_scale=(0.4, 1.0), crop_ratio=(1.0, 2.0), flip=True, shift=1, mixup=0.8),
-    optimizer=OptimizerConfig(name="adamw", lr=1e-3, betas=(0.8, 0.95), weight_decay=0.1, clip_norm=1.0),
+    optimizer=OptimizerConfig(name="adamw", lr=1e-3, betas=(0.8, 0.95), weight_decay=0.1, clip_norm=1.0, head_lr=0.1),
     budget=BudgetConfig(amount=3, unit="steps", batch_size=8, microbatch=3, drop_last=True),
     schedule=ScheduleConfig(name="cosine", warmup=2),
     label_smoothing=0.1,
@@ -31,6 +31,10 @@ FULL = Recipe(
     start="parent",
     seed=5,
 )
+
+
+# On fixed features there is no augmentation.
+HEAD = Recipe(start="body", trained="head")
 
 
 def _toml(table, path=("recipe",)):
@@ -45,10 +49,11 @@ def _toml(table, path=("recipe",)):
 
 def test_the_full_recipe_has_no_default_left():
     for field in dataclasses.fields(Recipe):
-        assert getattr(FULL, field.name) != getattr(Recipe(), field.name), field.name
+        other = HEAD if field.name == "trained" else FULL
+        assert getattr(other, field.name) != getattr(Recipe(), field.name), field.name
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), FULL], ids=["default", "full"])
+@pytest.mark.parametrize("recipe", [Recipe(), FULL, HEAD], ids=["default", "full", "head"])
 def test_recipe_survives_plain_data_json_and_toml(recipe, tmp_path):
     assert Recipe.from_plain(recipe.to_plain()) == recipe
     assert Recipe.from_plain(json.loads(json.dumps(recipe.to_plain()))) == recipe

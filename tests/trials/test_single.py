@@ -110,3 +110,52 @@ def test_weights_that_were_damaged_are_trained_again(tmp_path):
         run_recipe(RECIPE, out=tmp_path, threads=1, device="cpu", progress=False)
     assert kept.read_bytes() == whole
     assert (tmp_path / "model.safetensors").read_bytes() == whole
+
+
+CHILD = replace(RECIPE, data=DataConfig(n=80, split_seed=1), start="body", seed=3)
+
+
+def _child(tmp_path, recipe=CHILD, **others):
+    given = {"threads": 1, "device": "cpu", "progress": False, **others}
+    run_recipe(RECIPE, out=tmp_path / "parent", threads=1, device="cpu", progress=False)
+    return run_recipe(recipe, out=tmp_path / "child", parent=tmp_path / "parent", **given)
+
+
+@pytest.mark.parametrize("trained", ["all", "head"])
+def test_a_child_starts_from_its_parents_body(tmp_path, trained):
+    recipe = replace(CHILD, trained=trained)
+    record = _child(tmp_path, recipe)
+    parent = safetensors.torch.load_file(tmp_path / "parent" / "model.safetensors")
+    expected = train(recipe, STANDARD_OBSERVERS, device="cpu", start_weights=parent)
+    found = safetensors.torch.load_file(tmp_path / "child" / "model.safetensors")
+    assert all((found[name] == value).all() for name, value in expected.model.state_dict().items())
+    shown = json.loads((tmp_path / "parent" / "record.json").read_text())
+    assert record.trial["parents"] == [shown["digest"]]
+    assert record.metrics["test_accuracy"] == expected.evaluations["test"].top1
+
+
+def test_another_parent_makes_another_record(tmp_path):
+    first = _child(tmp_path / "a")
+    run_recipe(replace(RECIPE, seed=9), out=tmp_path / "other", threads=1, device="cpu", progress=False)
+    given = {"out": tmp_path / "child", "threads": 1, "device": "cpu", "progress": False}
+    assert run_recipe(CHILD, parent=tmp_path / "other", **given).digest != first.digest
+    with pytest.raises(InputError, match="holds another record"):
+        run_recipe(CHILD, parent=tmp_path / "a" / "parent", **given)
+
+
+def test_a_parent_that_is_none_is_refused(tmp_path):
+    given = {"out": tmp_path / "child", "threads": 1, "device": "cpu", "progress": False}
+    with pytest.raises(InputError, match="expected a parent with 'parent' or 'body'"):
+        run_recipe(CHILD, **given)
+    with pytest.raises(InputError, match="expected a parent with 'parent' or 'body'"):
+        run_recipe(RECIPE, parent=tmp_path, **given)
+    with pytest.raises(InputError, match="expected a folder that a recipe was trained into"):
+        run_recipe(CHILD, parent=tmp_path / "nowhere", **given)
+    _child(tmp_path)
+    weights = tmp_path / "parent" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with pytest.raises(InputError, match="does not hold the weights of its record"):
+        run_recipe(CHILD, parent=tmp_path / "parent", **given)
+    (tmp_path / "parent" / "record.json").write_text("<html>")
+    with pytest.raises(InputError, match="no record of a recipe"):
+        run_recipe(CHILD, parent=tmp_path / "parent", **given)

@@ -187,6 +187,18 @@ def test_one_view_of_the_whole_image_is_the_plain_evaluation(average, image_size
     assert dataclasses.replace(plain, predictions=None) == dataclasses.replace(found, predictions=None)
 
 
+def test_only_crops_that_can_differ_from_the_image_move_pixels():
+    square, wide = load("tiny", "test"), load("tiny-wide", "test")
+    whole = TestTimeAugmentation(crop_scale=(1.0, 1.0))
+    assert not whole.augmentation(square).moves_pixels
+    assert whole.augmentation(wide).crop_scale == (1.0, 1.0)
+    own_ratio = dataclasses.replace(whole, crop_ratio=(5 / 3, 5 / 3))
+    assert not own_ratio.augmentation(wide).moves_pixels
+    assert own_ratio.augmentation(square).crop_scale == (1.0, 1.0)
+    assert dataclasses.replace(whole, flip=True).augmentation(square) == Augmentation(crop_ratio=(1.0, 1.0), flip=True)
+    assert TestTimeAugmentation().augmentation(square).crop_scale == (0.4, 1.0)
+
+
 @pytest.mark.parametrize("average", AVERAGES)
 def test_images_of_one_color_look_the_same_in_every_view(average):
     draw = torch.Generator().manual_seed(0)

@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "shift_matrix",
         ],
         "permutation": ["pixel_permutation"],
+        "real_labels": ["read_real_labels"],
         "splits": ["split_validation", "subset", "with_label_noise", "with_shuffled_labels"],
         "teacher": ["teacher_probabilities"],
         "transfer": ["DownloadError"],

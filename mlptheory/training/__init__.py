@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "ensemble": ["train_ensemble"],
         "together": ["can_train_together", "together_key"],
         "evaluation": ["Evaluation", "evaluate"],
+        "tta": ["TestTimeAugmentation"],
         "examples": ["Examples", "data_digest", "prepare_examples", "training_size"],
         "transfer": ["FINETUNING", "PROBING", "finetune", "finetuning_recipe", "linear_probe", "probing_recipe"],
         "ridge": ["RidgeProbe", "ridge_probe"],

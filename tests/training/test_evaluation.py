@@ -149,3 +149,82 @@ def test_a_precision_that_does_not_fit_is_refused():
         evaluate(model, dataset, normalization=NORMALIZATION, precision="flaot32")
     with pytest.raises(InputError, match="batch_size = 0"):
         evaluate(model, dataset, normalization=NORMALIZATION, batch_size=0)
+
+
+def _guesses(classes=6, n=61):
+    draw = torch.Generator().manual_seed(classes)
+    logits = torch.randn(n, classes, generator=draw)
+    return logits, _dataset(torch.randint(classes, (n,), generator=draw), classes)
+
+
+def _evaluated(logits, dataset, real_labels, **arguments):
+    identity = Normalization(mean=(0.0,), std=(1.0,))
+    return evaluate(_Table(logits), dataset, normalization=identity, real_labels=real_labels, **arguments)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 2048])
+def test_real_counts_predictions_in_their_set_among_the_sets_that_are_not_empty(batch_size):
+    logits, dataset = _guesses()
+    draw = np.random.default_rng(0)
+    sets = [list(draw.integers(0, 6, size=draw.integers(0, 4))) for _ in range(61)]
+    hits = misses = 0
+    for row, labels in zip(logits.tolist(), sets, strict=True):
+        guess = max(range(6), key=row.__getitem__)
+        for label in labels:
+            if label == guess:
+                hits += 1
+                break
+        else:
+            misses += len(labels) > 0
+    assert hits and misses and hits + misses < 61
+    found = _evaluated(logits, dataset, sets, batch_size=batch_size)
+    assert (found.real, found.n_real) == (hits / (hits + misses), hits + misses)
+    plain = _evaluated(logits, dataset, None, batch_size=batch_size)
+    assert (plain.real, plain.n_real) == (None, None)
+    assert (found.loss, found.top1, found.top5, found.n) == (plain.loss, plain.top1, plain.top5, plain.n)
+
+
+def test_real_is_top1_where_each_set_is_the_label_and_1_where_it_is_every_class():
+    logits, dataset = _guesses()
+    for collection in (set, frozenset, tuple, np.array):
+        found = _evaluated(logits, dataset, [collection([label]) for label in dataset.labels.tolist()])
+        assert (found.real, found.n_real) == (found.top1, 61)
+    assert _evaluated(logits, dataset, (range(6),) * 61).real == 1
+    wrong = [set(range(6)) - {guess} for guess in logits.argmax(1).tolist()]
+    assert _evaluated(logits, dataset, wrong).real == 0
+    only = [set()] * 60 + [{int(logits[60].argmax())}]
+    found = _evaluated(logits, dataset, only)
+    assert (found.real, found.n_real) == (1.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda sets: sets[:-1], r"real_labels = 60 sets: expected 61, one for each example of 't', split 'test'"),
+        (lambda sets: [*sets, {1}], "real_labels = 62 sets: expected 61"),
+        (
+            lambda sets: [*sets[:3], {6}, *sets[4:]],
+            r"real_labels\[3\] = \{6\}: expected a collection of integers from 0 to 5",
+        ),
+        (lambda sets: [*sets[:60], {-1}], r"real_labels\[60\] = \{-1\}"),
+        (lambda sets: [[True], *sets[1:]], r"real_labels\[0\] = \[True\]"),
+        (lambda sets: [[1.0], *sets[1:]], r"real_labels\[0\] = \[1.0\]"),
+        (lambda sets: [3, *sets[1:]], r"real_labels\[0\] = 3: expected a collection"),
+        (lambda sets: ["12", *sets[1:]], r"real_labels\[0\] = '12'"),
+        (lambda sets: [b"\x01", *sets[1:]], r"real_labels\[0\] = b'\\x01'"),
+        (lambda sets: [()] * 61, "real_labels = 61 empty sets: expected at least one example with a label"),
+        (lambda sets: {1, 2}, "real_labels = set: expected a sequence of sets of labels, or None"),
+        (lambda sets: "x" * 61, "real_labels = str: expected a sequence"),
+    ],
+)
+def test_sets_of_labels_that_do_not_fit_are_refused_before_anything_is_computed(change, message):
+    logits, dataset = _guesses()
+    model = _Table(logits)
+    model.forward = None
+    with pytest.raises(InputError, match=message):
+        evaluate(
+            model,
+            dataset,
+            normalization=Normalization(mean=(0.0,), std=(1.0,)),
+            real_labels=change([{0}] * 61),
+        )

@@ -16,7 +16,15 @@ from mlptheory.base.configuration import require_integer
 from mlptheory.base.errors import InputError, invalid, unknown_name
 from mlptheory.base.files import writable_folder
 from mlptheory.base.plugins import load_plugins
-from mlptheory.options import CalibrateOptions, DataOptions, GetOptions, ListOptions, ProbeOptions, TrainOptions
+from mlptheory.options import (
+    CalibrateOptions,
+    DataOptions,
+    EvaluateOptions,
+    GetOptions,
+    ListOptions,
+    ProbeOptions,
+    TrainOptions,
+)
 
 USAGE = """\
 usage: mlptheory COMMAND [OPTIONS]
@@ -28,6 +36,7 @@ commands
   probe NAME             plan, run and judge one; --help lists its settings
   calibrate NAME         how often a probe's verdicts err, where the truth is planted
   train [RECIPE.toml]    train one recipe, every field of it an option
+  evaluate FOLDER        a trained model again: test-time augmentation, ReaL labels
   data list              the datasets, and where their files are looked for
   data get NAME          fetch a dataset's official files, check and unpack them
   report DIR             write the report of a finished probe again
@@ -243,6 +252,48 @@ def _train(arguments: list[str]) -> int:
     return 0
 
 
+def _evaluate(arguments: list[str]) -> int:
+    load_plugins(_plugins_named(arguments))
+    folder = arguments[0] if arguments else ""
+    if not folder or (folder.startswith("-") and folder not in HELP):
+        raise invalid("evaluate", folder, "first the folder that a recipe was trained into")
+    options = read_arguments(
+        EvaluateOptions,
+        arguments if folder in HELP else arguments[1:],
+        prog="mlptheory evaluate FOLDER",
+        description="Evaluate a model that `mlptheory train` kept.",
+    )
+    from mlptheory.data import read_real_labels
+    from mlptheory.training import TestTimeAugmentation
+    from mlptheory.trials import evaluate_run
+
+    views = TestTimeAugmentation(
+        views=options.views,
+        crop_scale=options.crop_scale,
+        flip=options.flip,
+        average=options.average,
+        seed=options.seed,
+    )
+    found = evaluate_run(
+        folder,
+        split=options.split,
+        tta=views if options.tta else None,
+        real_labels=None if options.real is None else read_real_labels(options.real),
+        data_root=options.data_root,
+        device=options.device,
+    )
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    for name in ("top1", "top5", "real"):
+        if found[name] is not None:
+            print(f"{name:<10} {100 * found[name]:.2f} %")
+    print(f"{'loss':<10} {found['loss']:.6g}")
+    how = f"{views.views} views, mean {views.average}" if options.tta else "images as they are"
+    print(f"{found['n']} images of split {found['split']}, {how}; record {found['record'][:16]}")
+    return 0
+
+
 def _show_record(record: Any, paper: dict[str, Any], out: str) -> None:
     if record.diverged:
         print(f"diverged at step {record.diverged['step']} (epoch {record.diverged['epoch']})")
@@ -336,6 +387,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "probe": _probe,
     "calibrate": _calibrate,
     "train": _train,
+    "evaluate": _evaluate,
     "data": _data,
     "report": _report,
     "cite": _cite,

@@ -105,6 +105,52 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """How a trained model is evaluated.
+
+    Attributes
+    ----------
+    split : {"test", "validation"}
+        Which images.
+    tta : bool
+        Average the answers to random views of each image, as the options below say.
+    views : int
+        Views of each image.
+    crop_scale : tuple of two floats
+        Share of the image's area that a view covers, lowest and highest.
+    flip : bool
+        Also mirror each view with probability 1/2.
+    average : {"logits", "softmax"}
+        What is averaged: logits, as the paper says, or probabilities, as the authors' code does.
+    seed : int
+        Of the views.
+    real : str or None
+        File of reassessed labels, real.json, in the order of the test images.
+    data_root : str or None
+        Where official dataset files are looked for first.
+    device : str or None
+        cpu, cuda or mps; the best that is there, if None.
+    plugin : tuple of str
+        Python files that register your own datasets and models.
+    json : bool
+        Print figures, and what they are of, as JSON on stdout.
+    """
+
+    split: str = "test"
+    tta: bool = False
+    views: int = 100
+    crop_scale: tuple[float, float] = (0.4, 1.0)
+    flip: bool = False
+    average: str = "logits"
+    seed: int = 0
+    real: str | None = None
+    data_root: str | None = None
+    device: str | None = None
+    plugin: tuple[str, ...] = ()
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ListOptions:
     """What is listed besides the built-in.
 

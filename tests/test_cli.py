@@ -56,6 +56,8 @@ def comparable(folder: Path) -> dict:
         ["calibrate", "--help"],
         ["calibrate", "batchsize", "--help"],
         ["train", "--help"],
+        ["evaluate", "--help"],
+        ["evaluate", "folder", "--help"],
         ["data", "--help"],
         ["data", "list", "--help"],
         ["report", "--help"],
@@ -274,6 +276,27 @@ def test_train_tells_where_a_run_diverged(tmp_path, capsys):
     assert main([*args, "--model.norm", "none", "--budget.amount", "3", "--out", str(tmp_path / "out")]) == 0
     assert "diverged at step" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "record.json").read_text())["diverged"]["epoch"] == 0
+
+
+def test_a_child_is_trained_from_a_folder_and_evaluated_on_views(tmp_path, capsys):
+    parent, child = str(tmp_path / "parent"), str(tmp_path / "child")
+    assert main([*TRAIN, "--out", parent]) == 0
+    moved = ["--start", "body", "--optimizer.name", "sgd", "--optimizer.head-lr", "0.1", "--data.split-seed", "1"]
+    assert main([*TRAIN, *moved, "--parent", parent, "--out", child]) == 0
+    held = json.loads((tmp_path / "child" / "record.json").read_text())
+    assert held["trial"]["parents"] == [json.loads((tmp_path / "parent" / "record.json").read_text())["digest"]]
+    capsys.readouterr()
+    assert main(["evaluate", child]) == 0
+    plain = capsys.readouterr().out
+    assert f"top1       {100 * held['metrics']['test_accuracy']:.2f} %" in plain and "images as they are" in plain
+    real = tmp_path / "real.json"
+    real.write_text(json.dumps([[0, 1]] * 600))
+    options = ["--tta", "--views", "2", "--flip", "--average", "softmax", "--real", str(real)]
+    assert main(["evaluate", child, *options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["tta"]["views"] == 2 and found["tta"]["flip"] and found["n_real"] == 600
+    assert main(["evaluate", child, *options]) == 0
+    assert "2 views, mean softmax" in capsys.readouterr().out
 
 
 # The installed command itself

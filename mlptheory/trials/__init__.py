@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "trial": ["STANDARD_OBSERVERS", "Measurement", "Trial"],
         "single": ["run_recipe"],
+        "evaluated": ["evaluate_run"],
         "record": ["Record"],
         "store": ["FolderStore", "MemoryStore", "open_store"],
         "fitting": ["require_fitting_data"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mlptheory.base.files import canonical_json, sha256, writable_folder, write_
 from mlptheory.training import Recipe, data_digest
 from mlptheory.trials.digest import trial_digest
 from mlptheory.trials.fitting import require_fitting_data
+from mlptheory.trials.kept import read_kept_run
 from mlptheory.trials.record import Record
 from mlptheory.trials.run import Task, run_trial
 from mlptheory.trials.schedule import plan_schedule
@@ -71,7 +72,7 @@ def run_recipe(
         require_integer("threads", threads, 1)
     if (recipe.start == "initialization") != (parent is None):
         raise InputError(f"start = {recipe.start!r}: expected a parent with 'parent' or 'body', and only with them")
-    ancestor = None if parent is None else _read_parent(Path(parent))
+    ancestor = None if parent is None else read_kept_run(parent, "parent")
     parents = () if ancestor is None else (Trial(recipe=ancestor.recipe),)
     trial = Trial(recipe=recipe, parents=parents, observers=STANDARD_OBSERVERS)
     alone = Trial(recipe=replace(recipe, start="initialization"), observers=STANDARD_OBSERVERS)
@@ -115,31 +116,6 @@ def run_recipe(
     write_atomically(folder / "model.safetensors", weights)
     write_atomically(folder / "record.json", json.dumps(shown, indent=1) + "\n")
     return record
-
-
-@dataclass(frozen=True)
-class _Parent:
-    """What a folder holds of a run: its recipe, the digest of its record and its weights."""
-
-    recipe: Recipe
-    digest: str
-    weights: bytes
-
-
-def _read_parent(folder: Path) -> _Parent:
-    try:
-        held = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        recipe, digest, expected = held["trial"]["recipe"], held["digest"], held["weights_sha256"]
-        weights = (folder / "model.safetensors").read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(
-            f"parent = {str(folder)!r}: expected a folder that a recipe was trained into, found no {error.filename}"
-        ) from error
-    except (ValueError, LookupError, TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"parent = {str(folder)!r}: its record.json is no record of a recipe") from error
-    if sha256(weights) != expected:
-        raise InputError(f"parent = {str(folder)!r}: model.safetensors does not hold the weights of its record.json")
-    return _Parent(Recipe.from_plain(recipe), digest, weights)
 
 
 def _refuse_other_record(folder: Path, digest: str) -> None:

@@ -19,7 +19,6 @@ from mlptheory.base import DamagedFileError, InputError
 from mlptheory.base.configuration import from_plain, to_plain
 from mlptheory.base.files import sha256, writable_folder, write_atomically
 from mlptheory.models.config import ModelConfig
-from mlptheory.models.factory import model_from_config
 from mlptheory.models.strict_loading import (
     SAFETENSORS,
     describe,
@@ -29,6 +28,7 @@ from mlptheory.models.strict_loading import (
     refuse_other_tensors,
     refuse_unless_as_built,
     usable_device,
+    without_numbers,
 )
 
 WEIGHTS = "model.safetensors"
@@ -153,11 +153,8 @@ def load_model(folder: str | os.PathLike[str], *, device: str | torch.device = "
         raise InputError(f"folder = {str(folder)!r}: {found}: expected a folder with {RECIPE} and {WEIGHTS}")
     recipe = _read_recipe(place / RECIPE)
     weights = _read_weights(place / WEIGHTS, recipe.weights)
-    channels, height, width = recipe.input_shape
-    with _said_of(place / RECIPE), torch.device("meta"):
-        model = model_from_config(
-            recipe.model, image_size=(height, width), channels=channels, num_classes=recipe.num_classes, seed=0
-        )
+    with _said_of(place / RECIPE):
+        model = without_numbers(recipe.model, recipe.input_shape, recipe.num_classes)
     refuse_other_tensors(
         f"{place / WEIGHTS}: not the weights of {describe(model)} ({RECIPE})", weights, model.state_dict()
     )

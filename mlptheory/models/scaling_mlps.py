@@ -32,6 +32,7 @@ from mlptheory.models.strict_loading import (
     refuse_other_tensors,
     refuse_unless_as_built,
     usable_device,
+    without_numbers,
 )
 
 _STATE = "a state dict that torch.save wrote, names to tensors"
@@ -109,12 +110,10 @@ def load_scaling_mlps(
     path, device = Path(weights), usable_device(device)
     state = _without_wrappers(_read_state(path))
     network = _network_of(path, state, config)
-    with torch.device("meta"):
-        kind = BMLP if network.config.parsed.family == "B" else SMLP
-        model = kind(network.config, network.input_shape, network.num_classes)
+    model = without_numbers(*network)
     theirs = _in_their_tree(model)
     refuse_other_tensors(f"{path}: not the weights of {describe(model)}", state, theirs.state_dict())
-    if kind is SMLP:
+    if isinstance(model, SMLP):
         warnings.warn(
             f"{path}: an S-MLP, read as the authors' code now has it; files of its first release, which had no "
             "nonlinearity, look the same",

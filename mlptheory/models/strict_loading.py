@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mlptheory.base import DamagedFileError, InputError, invalid
+from mlptheory.models.config import ModelConfig
 from mlptheory.models.factory import model_from_config
 from mlptheory.models.module import ImageModel
 
@@ -30,6 +31,9 @@ def kind_of(content: bytes) -> str:
     >>> kind_of(b"<!DOCTYPE html><title>Quota exceeded</title>")
     "an HTML page (title 'Quota exceeded')"
     """
+    # Eight bytes with the length of the header, which is a table in JSON. First, as a length may look like anything else.
+    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < 100_000_000:
+        return SAFETENSORS
     text = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:4096]
     if not text:
         return "an empty file"
@@ -43,9 +47,6 @@ def kind_of(content: bytes) -> str:
         return ZIP
     if content[:1] == b"\x80" and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return PICKLE
-    # Eight bytes are the length of the header, which is a JSON table.
-    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < 100_000_000:
-        return SAFETENSORS
     return "a text in JSON" if text[:1] in (b"{", b"[") else "of no kind that is known here"
 
 
@@ -122,19 +123,19 @@ def refuse_unless_as_built(model: nn.Module) -> None:
     on_meta = [name for name, tensor in found.items() if tensor.is_meta]
     if on_meta:
         raise InputError(f"model: {on_meta[0]} is on the meta device: expected a model that holds numbers")
-    refuse_other_tensors(f"model: not {describe(model)} as it was built", found, without_numbers(model).state_dict())
+    expected = without_numbers(model.config, model.input_shape, model.num_classes).state_dict()
+    refuse_other_tensors(f"model: not {describe(model)} as it was built", found, expected)
 
 
-def without_numbers(model: ImageModel) -> ImageModel:
-    """Build a model's like on the meta device, where it costs nothing."""
-    with torch.device("meta"):
-        return model_from_config(
-            model.config,
-            image_size=model.input_shape[1:],
-            channels=model.input_shape[0],
-            num_classes=model.num_classes,
-            seed=0,
-        )
+def without_numbers(config: ModelConfig, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Build a model on the meta device, where it costs no memory, to be compared or filled."""
+    channels, *size = input_shape
+    try:
+        with torch.device("meta"):
+            return model_from_config(config, image_size=tuple(size), channels=channels, num_classes=num_classes, seed=0)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{config.name} for images of {input_shape} cannot be built ({reason})") from error
 
 
 def usable_device(device: str | torch.device) -> torch.device:

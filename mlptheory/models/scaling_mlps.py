@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import pickle
 import re
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
 
 from mlptheory.base import InputError, invalid
-from mlptheory.base.configuration import require_choice, require_integer
 from mlptheory.base.files import writable_folder, write_atomically
-from mlptheory.models.config import ModelConfig
 from mlptheory.models.mlp import BMLP, SMLP
-from mlptheory.models.names import DEFAULT_EXPANSION
+from mlptheory.models.scaling_mlps_config import CONFIG, configs_beside, network_of, their_config
 from mlptheory.models.strict_loading import (
     PICKLE,
     ZIP,
@@ -36,18 +34,8 @@ from mlptheory.models.strict_loading import (
 )
 
 _STATE = "a state dict that torch.save wrote, names to tensors"
-_CONFIG = "the authors' config, a JSON table with model, architecture, normalization, crop_resolution and num_classes"
-_KINDS = ("BottleneckMLP", "MLP")
-_NORMS = ("layer", "batch", "none")
-_ARCHITECTURE = re.compile(r"[A-Za-z]+_(\d{1,9})-[A-Za-z]+_(\d{1,9})(?:-[A-Za-z]+_(\d{1,9}))?")
 _WRAPPERS = ("module.", "_orig_mod.")
 _FORBIDDEN = re.compile(r"GLOBAL (\S+)")
-
-
-class _Network(NamedTuple):
-    config: ModelConfig
-    input_shape: tuple[int, int, int]
-    num_classes: int
 
 
 def load_scaling_mlps(
@@ -109,7 +97,7 @@ def load_scaling_mlps(
     """
     path, device = Path(weights), usable_device(device)
     state = _without_wrappers(_read_state(path))
-    network = _network_of(path, state, config)
+    network = network_of(path, state, config)
     model = without_numbers(*network)
     theirs = _in_their_tree(model)
     refuse_other_tensors(f"{path}: not the weights of {describe(model)}", state, theirs.state_dict())
@@ -183,9 +171,9 @@ def export_scaling_mlps(
         raise invalid("crop_resolution", crop_resolution, f"{resolution}, the size of the model's images")
     path = Path(weights)
     writable_folder("weights", path.parent)
-    plain = _their_config(model, dataset)
-    config_path = Path(config) if config is not None else _configs_beside(path)[0]
-    if config is None and config_path.exists() and read_json(config_path, _CONFIG) != plain:
+    plain = their_config(model, dataset)
+    config_path = Path(config) if config is not None else configs_beside(path)[0]
+    if config is None and config_path.exists() and read_json(config_path, CONFIG) != plain:
         raise InputError(f"{config_path}: is of something else already; name another file for this model's, config=...")
     state = _in_their_tree(model).state_dict()
     for name, tensor in state.items():
@@ -215,6 +203,8 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"{path}: {found}: expected {_STATE}")
     try:
         with path.open("rb") as file:
+            if found == ZIP:
+                _check_sums(file)
             state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         forbidden = _FORBIDDEN.search(str(error))
@@ -232,101 +222,20 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def _check_sums(file: BinaryIO) -> None:
+    """Compare an archive with its checksums: torch does not, and a flipped bit would be a weight like any other."""
+    with zipfile.ZipFile(file) as archive:
+        broken = archive.testzip()
+    if broken is not None:
+        raise zipfile.BadZipFile(f"{broken} does not match its checksum")
+    file.seek(0)
+
+
 def _without_wrappers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     for prefix in _WRAPPERS:
         if state and all(name.startswith(prefix) for name in state):
             return _without_wrappers({name.removeprefix(prefix): tensor for name, tensor in state.items()})
     return state
-
-
-def _configs_beside(weights: Path) -> list[Path]:
-    """Return where the authors' code puts the config of a checkpoint: its download, and its training."""
-    stem = weights.name.removesuffix("_weights")
-    downloaded = [weights.with_name(f"{stem}_config")] if stem != weights.name else []
-    return [*downloaded, weights.with_name("config.txt")]
-
-
-def _network_of(path: Path, state: dict[str, torch.Tensor], config: Any) -> _Network:
-    if isinstance(config, Mapping):
-        return _configured("config", config)
-    candidates = [Path(config)] if config is not None else [file for file in _configs_beside(path) if file.exists()]
-    if candidates:
-        return _configured(str(candidates[0]), read_json(candidates[0], _CONFIG))
-    return _derived(path, state)
-
-
-def _configured(where: str, plain: Mapping[str, Any]) -> _Network:
-    """Read what a config says of the network, as the authors' factory reads it."""
-    for name in ("model", "architecture", "normalization", "crop_resolution", "num_classes"):
-        if name not in plain:
-            raise InputError(f"{where}: no {name!r}: expected {_CONFIG}")
-    require_choice(f"{where}: model", plain["model"], _KINDS)
-    require_choice(f"{where}: normalization", plain["normalization"], _NORMS)
-    act, channels = plain.get("act", "gelu"), plain.get("num_channels", 3)
-    require_choice(f"{where}: act", act, ("gelu", "relu"))
-    for name, value in (
-        *((name, plain[name]) for name in ("crop_resolution", "num_classes")),
-        ("num_channels", channels),
-    ):
-        require_integer(f"{where}: {name}", value, 1)
-    architecture = plain["architecture"]
-    match = _ARCHITECTURE.fullmatch(architecture) if isinstance(architecture, str) else None
-    if match is None:
-        raise invalid(f"{where}: architecture", architecture, "a depth and a width, as in 'B_12-Wi_1024'")
-    depth, width, expansion = (None if number is None else int(number) for number in match.groups())
-    for quantity, value in (("depth", depth), ("width", width), ("expansion", expansion)):
-        if value == 0:
-            raise invalid(f"{where}: architecture", architecture, f"a {quantity} of at least 1")
-    model_config = _model_config(plain["model"], depth, width, expansion, plain["normalization"], act)
-    shape = (channels, plain["crop_resolution"], plain["crop_resolution"])
-    return _Network(model_config, shape, plain["num_classes"])
-
-
-def _model_config(kind: str, depth: int, width: int, expansion: int | None, norm: str, act: str) -> ModelConfig:
-    if kind == "MLP":
-        # Their S-MLP takes no notice of the expansion and the activation.
-        return ModelConfig(name=f"S-{depth}/Wi-{width}", norm=norm, variant="authors")
-    tail = "" if expansion in (None, DEFAULT_EXPANSION) else f"/E-{expansion}"
-    return ModelConfig(name=f"B-{depth}/Wi-{width}{tail}", norm=norm, activation=act)
-
-
-def _derived(path: Path, state: dict[str, torch.Tensor]) -> _Network:
-    """Find the network from keys and shapes; what is inconsistent beyond that is refused with all other differences."""
-
-    def unclear(reason: str) -> InputError:
-        found = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in state.items()) or "nothing"
-        return InputError(f"{path}: {reason}, and there is no config beside it: expected {_CONFIG} (holds {found})")
-
-    def shape(name: str) -> tuple[int, int]:
-        if name not in state or state[name].dim() != 2 or 0 in state[name].shape:
-            raise unclear(f"no matrix {name}")
-        return tuple(state[name].shape)
-
-    width, pixels = shape("linear_in.weight")
-    num_classes = shape("linear_out.weight")[0]
-    resolution = math.isqrt(pixels // 3)
-    if 3 * resolution**2 != pixels:
-        raise unclear(f"{pixels} inputs are no square image in 3 channels")
-    blocks, layers = (_how_many(state, f"{group}.") for group in ("blocks", "layers"))
-    if bool(blocks) == bool(layers):
-        raise unclear("neither a B-MLP nor an S-MLP by its keys")
-    if "layernorms.0.weight" not in state:
-        raise unclear("no layernorms.0.weight")
-    norm = "batch" if "layernorms.0.running_mean" in state else "layer"
-    if layers:
-        return _Network(
-            _model_config("MLP", layers + 1, width, None, norm, "gelu"), (3, resolution, resolution), num_classes
-        )
-    hidden = shape("blocks.0.block.0.weight")[0]
-    if hidden % width:
-        raise unclear(f"{hidden} hidden units are no multiple of the width {width}")
-    b_mlp = _model_config("BottleneckMLP", blocks, width, hidden // width, norm, "gelu")
-    return _Network(b_mlp, (3, resolution, resolution), num_classes)
-
-
-def _how_many(state: dict[str, torch.Tensor], group: str) -> int:
-    """Return how many different names follow a prefix."""
-    return len({name.removeprefix(group).partition(".")[0] for name in state if name.startswith(group)})
 
 
 def _refuse_what_has_no_place(model: nn.Module) -> None:
@@ -343,21 +252,6 @@ def _refuse_what_has_no_place(model: nn.Module) -> None:
             f"model = {config.name!r}: the authors' format has no place for {', '.join(others)}: expected the standard "
             "parametrization, an output scale of 1, GELU, skips and square images"
         )
-
-
-def _their_config(model: BMLP, dataset: str) -> dict[str, Any]:
-    channels, resolution, _ = model.input_shape
-    depth, width, expansion = model.parsed.depth, model.parsed.width, model.parsed.expansion
-    tail = "" if expansion == DEFAULT_EXPANSION else f"-E_{expansion}"
-    plain = {
-        "model": "BottleneckMLP",
-        "architecture": f"B_{depth}-Wi_{width}{tail}",
-        "normalization": model.config.norm,
-        "crop_resolution": resolution,
-        "dataset": dataset,
-        "num_classes": model.num_classes,
-    }
-    return plain if channels == 3 else {**plain, "num_channels": channels}
 
 
 def _saved_as(name: str, state: dict[str, torch.Tensor]) -> bytes:

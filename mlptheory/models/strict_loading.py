@@ -31,7 +31,7 @@ def kind_of(content: bytes) -> str:
     >>> kind_of(b"<!DOCTYPE html><title>Quota exceeded</title>")
     "an HTML page (title 'Quota exceeded')"
     """
-    # Eight bytes with the length of the header, which is a table in JSON. First, as a length may look like anything else.
+    # Eight bytes with the length of the header, a table in JSON. First, as a length may look like anything else.
     if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < 100_000_000:
         return SAFETENSORS
     text = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:4096]

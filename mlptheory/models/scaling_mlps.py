@@ -61,8 +61,8 @@ def load_scaling_mlps(
         normalization, crop_resolution, num_classes; and, from their later code, act and num_channels where they
         are not gelu and 3. Other entries are about training and not looked at. By default the file beside the
         weights: ``NAME_config`` for ``NAME_weights``, or ``config.txt``. Where there is neither, depth, width,
-        expansion, classes and normalization follow from keys and shapes, and the rest is taken to be as in all
-        published checkpoints: GELU, and square images in 3 channels.
+        expansion, classes and normalization follow from keys and shapes, and the rest is taken to be as in the
+        paper: GELU, and square images in 3 channels.
     device : str or torch.device
         Where the weights go, wherever they were saved from.
 

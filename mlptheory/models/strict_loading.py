@@ -94,7 +94,7 @@ def refuse_other_tensors(where: str, found: Mapping[str, torch.Tensor], expected
         On one line, with all missing and unexpected keys and all other shapes.
     """
     differences = [f"missing {name} {tuple(expected[name].shape)}" for name in expected if name not in found]
-    differences += [f"unexpected {name} {tuple(found[name].shape)}" for name in found if name not in expected]
+    differences += [f"unexpected {name} {tuple(found[name].shape)}" for name in sorted(found.keys() - expected.keys())]
     for name in (name for name in expected if name in found):
         shape, wanted = tuple(found[name].shape), tuple(expected[name].shape)
         if shape != wanted:

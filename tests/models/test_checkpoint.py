@@ -192,7 +192,7 @@ def test_a_model_whose_layers_were_exchanged_is_refused(tmp_path):
         save_model(tmp_path, model)
     assert str(caught.value) == (
         "model: not B-2/Wi-8 for images of (2, 4, 3) and 3 classes as it was built: missing head.bias (3,); "
-        "unexpected extra.weight (2, 1); unexpected extra.bias (2,); head.weight has shape (11, 8), expected (3, 8)"
+        "unexpected extra.bias (2,); unexpected extra.weight (2, 1); head.weight has shape (11, 8), expected (3, 8)"
     )
     assert os.listdir(tmp_path) == []
 

@@ -34,7 +34,7 @@ def kind_of(content: bytes) -> str:
     # Eight bytes with the length of the header, a table in JSON. First, as a length may look like anything else.
     if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < 100_000_000:
         return SAFETENSORS
-    text = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:4096]
+    text = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
     if not text:
         return "an empty file"
     if text[:1] == b"<":

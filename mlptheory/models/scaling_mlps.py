@@ -173,6 +173,7 @@ def export_scaling_mlps(
     writable_folder("weights", path.parent)
     plain = their_config(model, dataset)
     config_path = Path(config) if config is not None else configs_beside(path)[0]
+    writable_folder("config", config_path.parent)
     if config is None and config_path.exists() and read_json(config_path, CONFIG) != plain:
         raise InputError(f"{config_path}: is of something else already; name another file for this model's, config=...")
     state = _in_their_tree(model).state_dict()
@@ -219,6 +220,8 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise InputError(f"{path}: {name!r} is a {type(value).__name__}: expected {_STATE}")
+        if value.layout != torch.strided:
+            raise InputError(f"{path}: {name!r} has layout {value.layout}: expected dense tensors")
     return state
 
 

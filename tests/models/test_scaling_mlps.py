@@ -222,6 +222,6 @@ def test_the_config_of_something_else_is_not_overwritten(tmp_path):
     with pytest.raises(InputError, match=r"config\.txt: is of something else already; name another file for this"):
         export_scaling_mlps(tmp_path / "epoch_3", other, dataset="cifar10")
     assert sorted(os.listdir(tmp_path)) == ["config.txt", "epoch_1", "epoch_2"]
-    export_scaling_mlps(tmp_path / "epoch_3", other, tmp_path / "third.json", dataset="cifar10")
-    assert load_scaling_mlps(tmp_path / "epoch_3", tmp_path / "third.json").config.name == "B-2/Wi-8"
+    export_scaling_mlps(tmp_path / "epoch_3", other, tmp_path / "configs" / "third.json", dataset="cifar10")
+    assert load_scaling_mlps(tmp_path / "epoch_3", tmp_path / "configs" / "third.json").config.name == "B-2/Wi-8"
     assert load_scaling_mlps(tmp_path / "epoch_1").config.name == "B-1/Wi-8"

@@ -166,3 +166,13 @@ def test_another_content_is_named(tmp_path, content, message):
     torch.save(content, tmp_path / "net")
     with pytest.raises(InputError, match=rf"net: {re.escape(message)}: expected a state dict that torch\.save wrote"):
         load_scaling_mlps(tmp_path / "net")
+
+
+def test_a_sparse_tensor_is_refused(their, tmp_path):
+    state = their.network().state_dict()
+    state["linear_in.weight"] = state["linear_in.weight"].to_sparse_coo()
+    torch.save(state, tmp_path / "net")
+    with pytest.raises(
+        InputError, match=r"net: 'linear_in\.weight' has layout torch\.sparse_coo: expected dense tensors"
+    ):
+        load_scaling_mlps(tmp_path / "net", their.config())

@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "checkpoint": ["load_model", "save_model"],
         "cnn": ["CNN"],
         "config": ["ModelConfig"],
         "dropout": ["KeyedDropout", "dropout_masks", "set_dropout_key"],
@@ -15,5 +16,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "multipliers": ["lr_multipliers"],
         "names": ["ParsedName", "models", "parse_name"],
         "scale_invariance": ["scale_invariant_parameters"],
+        "scaling_mlps": ["export_scaling_mlps", "load_scaling_mlps"],
     },
 )

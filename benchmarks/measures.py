@@ -20,6 +20,7 @@ freed, so that it is what was held at once and not what fragments; jax's own all
 """
 
 import argparse
+import contextlib
 import ctypes
 import gc
 import json
@@ -30,6 +31,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,7 @@ PLANNED = {
     "B-6/Wi-512, 1000 x 1000, sum, float64": ("B-6/Wi-512", 32, 1000, "sum", torch.float64),
     "B-12/Wi-1024 at 64 x 64, 1000 x 1000, trace": ("B-12/Wi-1024", 64, 1000, "trace", torch.float32),
 }
+PEERS = ("neural-tangents", "jax", "jaxlib", "nngeometry", "curvlinops-for-pytorch")
 Way = Callable[[nn.Module, torch.Tensor], object]
 
 
@@ -424,6 +427,14 @@ PARTS = {
 }
 
 
+def peer_versions() -> dict[str, str]:
+    found = {}
+    for name in PEERS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", default=",".join(PARTS))
@@ -442,7 +453,8 @@ def main() -> None:
         if arguments.json is not None:
             options = {name: str(value) for name, value in vars(arguments).items() if name != "json"}
             written = {"options": options, "found": found, "seconds": time.perf_counter() - began}
-            arguments.json.write_text(json.dumps({**written, **describe_environment()}, indent=2) + "\n")
+            peers = {"peers": peer_versions()}
+            arguments.json.write_text(json.dumps({**written, **describe_environment(), **peers}, indent=2) + "\n")
     print(f"{time.perf_counter() - began:.0f} s in all")
 
 

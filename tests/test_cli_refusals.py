@@ -20,7 +20,10 @@ CIFAR_FILE = 30_730_000  # bytes of one binary CIFAR-10 file, from its published
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        (["prob"], ["command = 'prob'", "did you mean 'probe'", "probe, calibrate, train, evaluate, data, report, cite"]),
+        (
+            ["prob"],
+            ["command = 'prob'", "did you mean 'probe'", "probe, calibrate, train, evaluate, data, report, cite"],
+        ),
         (["data"], ["data command", "list"]),
         (["data", "lst"], ["'lst'", "did you mean 'list'"]),
         (["data", "list", "--data-rot", "x"], ["'--data-rot'", "--data-root"]),

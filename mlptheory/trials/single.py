@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from tqdm.auto import tqdm
 
 from mlptheory.base.configuration import require_integer
 from mlptheory.base.errors import InputError
 from mlptheory.base.files import canonical_json, sha256, writable_folder, write_atomically
-from mlptheory.training import Recipe, data_digest
+from mlptheory.models import model_from_config, save_model
+from mlptheory.models.module import ImageModel
+from mlptheory.training import Recipe, data_digest, prepare_examples
 from mlptheory.trials.digest import trial_digest
 from mlptheory.trials.fitting import require_fitting_data
 from mlptheory.trials.kept import read_kept_run
@@ -42,7 +45,8 @@ def run_recipe(
     ----------
     recipe : Recipe
     out : path-like
-        Gets model.safetensors, record.json with the paper's numbers and the weights' SHA-256, and a store with the
+        Gets model.safetensors and, of a built-in model, the model.json with which `mlptheory.models.load_model` reads
+        it; record.json with the paper's numbers and the weights' SHA-256, and a store with the
         checkpoint.
     parent : path-like, optional
         Folder of an earlier call, whose weights the recipe starts from if its start is "parent" or "body".
@@ -108,14 +112,37 @@ def run_recipe(
         store.put_weights(digest, weights)
         store.put(record)
         store.drop_checkpoint(digest)
+    _write_model(folder, record, recipe, weights, data_root)
     shown = {
         **json.loads(record.to_json())["record"],
-        "weights_sha256": sha256(weights),
+        "weights_sha256": sha256((folder / "model.safetensors").read_bytes()),
         "paper": dict(paper or {}),
     }
-    write_atomically(folder / "model.safetensors", weights)
     write_atomically(folder / "record.json", json.dumps(shown, indent=1) + "\n")
     return record
+
+
+def _write_model(folder: Path, record: Record, recipe: Recipe, weights: bytes, data_root: str | None) -> None:
+    """Write the trained weights, and what `load_model` needs to build their model where that is a built-in one."""
+    examples = prepare_examples(recipe.data, recipe.seed, data_root)
+    model = model_from_config(
+        recipe.model,
+        image_size=examples.image_size,
+        channels=examples.train.image_shape[0],
+        num_classes=examples.train.num_classes,
+        seed=recipe.seed,
+    )
+    if not isinstance(model, ImageModel):
+        write_atomically(folder / "model.safetensors", weights)
+        return
+    model.load_state_dict(safetensors.torch.load(weights), assign=True)
+    about = {
+        "record": record.digest,
+        "recipe": recipe.to_plain(),
+        "normalization": asdict(examples.normalization),
+        "classes": list(examples.train.classes),
+    }
+    save_model(folder, model, about=about)
 
 
 def _refuse_other_record(folder: Path, digest: str) -> None:

@@ -12,7 +12,7 @@ import safetensors.torch
 
 from mlptheory.base.errors import InputError
 from mlptheory.base.files import sha256
-from mlptheory.models import ModelConfig, model_from_config
+from mlptheory.models import ModelConfig, load_model, model_from_config
 from mlptheory.training import BudgetConfig, DataConfig, Recipe, evaluate, prepare_examples, train
 from mlptheory.trials import STANDARD_OBSERVERS, FolderStore, run_recipe, single
 
@@ -38,6 +38,20 @@ def test_the_folder_gets_the_record_the_papers_numbers_and_the_weights(tmp_path)
     found = evaluate(model.eval(), examples.test, normalization=examples.normalization, precision="float32")
     assert found.top1 == record.metrics["test_accuracy"]
     assert found.loss == record.metrics["test_loss"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+def test_the_folder_is_a_model_that_can_be_loaded(tmp_path, precision):
+    recipe = replace(RECIPE, precision=precision, model=ModelConfig(name="CNN-1/Wi-8", norm="batch"))
+    record = run_recipe(recipe, out=tmp_path, threads=1, device="cpu", progress=False)
+    model, examples = load_model(tmp_path), prepare_examples(recipe.data, recipe.seed)
+    found = evaluate(model, examples.test, normalization=examples.normalization, precision=precision)
+    assert found.top1 == record.metrics["test_accuracy"]
+    about = json.loads((tmp_path / "model.json").read_text())["about"]
+    assert Recipe.from_plain(about["recipe"]) == recipe and about["record"] == record.digest
+    assert tuple(about["normalization"]["mean"]) == examples.normalization.mean
+    shown = json.loads((tmp_path / "record.json").read_text())
+    assert shown["weights_sha256"] == sha256((tmp_path / "model.safetensors").read_bytes())
 
 
 def test_a_second_call_does_not_train_again(tmp_path, monkeypatch):

@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from measured_quantities import cost_text, infinite_width_text, machine, measures_text, number
+
 from mlptheory.reports import markdown_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -56,7 +58,18 @@ def page() -> str:
         parts += [f"## {result['design']['title']}: `{folder}`\n", _probe(folder, result)]
     for folder, calibration in calibrations().items():
         parts += [f"## Calibration, {calibration['design']['title']}: `{folder}`\n", calibration_text(calibration)]
+    parts += ["## Measures of trained B-MLPs: `measures/cifar10`\n", measures_text(_json("measures/cifar10.json"))]
+    parts += [
+        "## Finite nets beside their infinite-width kernels: `infinite_width/monte_carlo`\n",
+        infinite_width_text(_json("infinite_width/monte_carlo.json")),
+        "## What measures cost beside their peers: `benchmarks/measures.py`\n",
+        cost_text(json.loads((REPOSITORY / "benchmarks" / "measures.json").read_text(encoding="utf-8"))),
+    ]
     return "\n".join(parts)
+
+
+def _json(path: str) -> dict[str, Any]:
+    return json.loads((EXPERIMENTS / path).read_text(encoding="utf-8"))
 
 
 def _recipes() -> str:
@@ -76,7 +89,7 @@ def _recipes() -> str:
                 f"{paper['test_accuracy_percent']}",
                 f"1 (seed {recipe['seed']})",
                 f"{execution['precision']}, {execution['threads']} thread(s), {record['seconds'] / 60:.0f} min",
-                _machine(record["environment"]),
+                machine(record["environment"]),
             ]
         )
     columns = ["recipe", "test accuracy (%)", "paper (%)", "runs", "how", "where"]
@@ -95,10 +108,10 @@ def _probe(folder: str, result: dict[str, Any]) -> str:
         [
             verdict["claim"],
             verdict["verdict"],
-            f"{_number(verdict['effect'])} {verdict['unit']}",
+            f"{number(verdict['effect'])} {verdict['unit']}",
             _interval(verdict),
-            _number(verdict["margin"]),
-            _number(verdict["p"]),
+            number(verdict["margin"]),
+            number(verdict["p"]),
             verdict["n"],
         ]
         for verdict in result["verdicts"]
@@ -119,9 +132,9 @@ def _probe(folder: str, result: dict[str, Any]) -> str:
             _by_batch_size(effects),
             _other_effects(effects),
             f"```{{figure}} ../experiments/{folder}/figure.png\n:alt: {result['design']['title']}\n:width: 80%\n```\n",
-            f"{len(result['table']['rows'])} runs of {_number(sum(timing['trial_s']))} s together; planned "
-            f"{_number(timing['planned_s'])} s, taken {_number(timing['taken_s'])} s.\n",
-            f"{result['design']['schedule']['precision']} on {_machine(result['environment'])}. "
+            f"{len(result['table']['rows'])} runs of {number(sum(timing['trial_s']))} s together; planned "
+            f"{number(timing['planned_s'])} s, taken {number(timing['taken_s'])} s.\n",
+            f"{result['design']['schedule']['precision']} on {machine(result['environment'])}. "
             f"Design {result['design']['digest'][:16]}.\n",
         ]
     )
@@ -155,8 +168,8 @@ def _other_effects(effects: list[dict[str, Any]]) -> str:
 def _estimate(row: dict[str, Any]) -> str:
     if row["low"] is None:
         rest = f" ({row['n']} of {row['runs']})" if row.get("runs", row["n"]) > row["n"] else ""
-        return _number(row["mean"]) + rest
-    return f"{_number(row['mean'])} [{_number(row['low'])}, {_number(row['high'])}]"
+        return number(row["mean"]) + rest
+    return f"{number(row['mean'])} [{number(row['low'])}, {number(row['high'])}]"
 
 
 def calibration_text(calibration: dict[str, Any]) -> str:
@@ -180,7 +193,7 @@ def calibration_text(calibration: dict[str, Any]) -> str:
         together = [[row["scenario"], _rate(row, "false_any"), _held(row)] for row in of_kind if row not in claims]
         parts += [markdown_table(together, ["scenario", "any false verdict in the family (%)", "holds"])]
     bank = "no bank" if design["bank"] is None else f"bank {design['bank']['digest'][:16]}"
-    parts.append(f"Seed {design['seed']}, {bank}; {_machine(calibration['environment'])}.\n")
+    parts.append(f"Seed {design['seed']}, {bank}; {machine(calibration['environment'])}.\n")
     return "\n".join(parts)
 
 
@@ -203,10 +216,10 @@ def _calibrated(row: dict[str, Any], units: dict[str, str]) -> list[str]:
     return [
         row["scenario"],
         f"`{row['claim']}`",
-        _number(row["truth"]),
+        number(row["truth"]),
         *(f"{100 * row[word] / row['tables']:.2f}" for word in ("supported", "contradicted")),
         *(_rate(row, rate) for rate in ("false_supported", "false_contradicted", "coverage")),
-        f"{_number(row['mean_width'])} {units[row['claim']]}",
+        f"{number(row['mean_width'])} {units[row['claim']]}",
         _rate(row, "zero_rejected"),
         _held(row),
     ]
@@ -222,21 +235,10 @@ def _held(row: dict[str, Any]) -> str:
     return "yes" if row["holds"] else "no"
 
 
-def _machine(environment: dict[str, Any]) -> str:
-    if "several" in environment:
-        return " and ".join(_machine(each) for each in environment["several"])
-    hardware, versions = environment["hardware"], environment["versions"]
-    return f"{hardware['processor']}, {hardware['cores']} cores; torch {versions['torch']}"
-
-
 def _interval(verdict: dict[str, Any]) -> str:
     if verdict["level"] is None:
         return "none"
-    return f"[{_number(verdict['low'])}, {_number(verdict['high'])}] at {100 * verdict['level']:.4g} %"
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}"
+    return f"[{number(verdict['low'])}, {number(verdict['high'])}] at {100 * verdict['level']:.4g} %"
 
 
 if __name__ == "__main__":

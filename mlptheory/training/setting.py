@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from mlptheory.base.configuration import to_plain
-from mlptheory.base.errors import InputError, invalid
+from mlptheory.base.errors import invalid
 from mlptheory.base.files import canonical_json, sha256
 from mlptheory.data import Dataset, Loader
 from mlptheory.models import count_macs, model_from_config
+from mlptheory.models.strict_loading import refuse_other_tensors
 from mlptheory.training.budget import budget_steps
 from mlptheory.training.device import weight_dtype
 from mlptheory.training.evaluation import Evaluation, evaluate
@@ -56,23 +57,13 @@ class Setting:
         if self.recipe.start == "body":
             weights = {name: value for name, value in weights.items() if not name.startswith(_HEAD)}
             weights |= {name: value for name, value in own.items() if name.startswith(_HEAD)}
-        missing, unexpected = own.keys() - weights.keys(), weights.keys() - own.keys()
-        wrong = [
-            f"{name} of shape {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
-            for name in own.keys() & weights.keys()
-            if weights[name].shape != own[name].shape
-        ]
-        differences = [
-            *(f"{name} missing" for name in sorted(missing)),
-            *(f"{name} not known" for name in sorted(unexpected)),
-            *sorted(wrong),
-        ]
-        if differences:
-            raise InputError(
-                f"start_weights: expected those of {self.recipe.model.name!r} at {self.examples.image_size} pixels "
-                f"and {self.examples.train.num_classes} classes (data.image_size sets the pixels, start = 'body' "
-                f"leaves the head out): {'; '.join(differences)}"
-            )
+        refuse_other_tensors(
+            f"start_weights: not those of {self.recipe.model.name!r} at {self.examples.image_size} pixels and "
+            f"{self.examples.train.num_classes} classes (data.image_size sets the pixels, start = 'body' leaves the "
+            "head out)",
+            weights,
+            own,
+        )
         model.load_state_dict(weights)
 
     def training_loader(self) -> Loader:

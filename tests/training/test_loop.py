@@ -290,7 +290,7 @@ def test_start_and_start_weights_go_together():
         train(change(EVERYTHING, start="parent"), device="cpu")
     with pytest.raises(InputError, match="start = 'initialization': expected start_weights"):
         train(EVERYTHING, device="cpu", start_weights=weights)
-    with pytest.raises(InputError, match=r"start_weights: expected those of 'B-1/Wi-8'") as caught:
+    with pytest.raises(InputError, match=r"start_weights: not those of 'B-1/Wi-8'") as caught:
         train(change(EVERYTHING, start="parent", model={"name": "B-1/Wi-8"}), device="cpu", start_weights=weights)
     assert "\n" not in str(caught.value)
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlptheory.measures import training_compute
-from mlptheory.models import model_from_config
 from mlptheory.training import (
     Cost,
     Recipe,
+    build_recipe_model,
     estimate_cost,
     planned_work,
     prepare_examples,
@@ -168,13 +168,7 @@ def _time_measure(name: str, recipe: Recipe, prepared: Prepared, data_root: str 
     from mlptheory.trials.registered import measures
 
     examples = prepare_examples(recipe.data, recipe.seed, data_root)
-    model = model_from_config(
-        recipe.model,
-        image_size=examples.image_size,
-        channels=examples.train.image_shape[0],
-        num_classes=examples.train.num_classes,
-        seed=recipe.seed,
-    ).to(prepared.schedule.device)
+    model = build_recipe_model(recipe, examples).to(prepared.schedule.device)
     began = time.perf_counter()
     measures[name](MeasureContext(model, (), (), examples, recipe))
     return time.perf_counter() - began

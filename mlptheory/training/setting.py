@@ -26,6 +26,25 @@ from mlptheory.training.recipe import Recipe
 _HEAD = "head."
 
 
+def build_recipe_model(recipe: Recipe, examples: Examples) -> nn.Module:
+    """Build a recipe's model for its examples, on the CPU in float32, with the weights that its seed draws.
+
+    Examples
+    --------
+    >>> from mlptheory.training import prepare_examples
+    >>> recipe = Recipe()
+    >>> build_recipe_model(recipe, prepare_examples(recipe.data, recipe.seed)).num_classes
+    10
+    """
+    return model_from_config(
+        recipe.model,
+        image_size=examples.image_size,
+        channels=examples.train.image_shape[0],
+        num_classes=examples.train.num_classes,
+        seed=recipe.seed,
+    )
+
+
 @dataclass
 class Setting:
     """A recipe with its data, on a device, in the precision that it came to there."""
@@ -38,14 +57,7 @@ class Setting:
 
     def initial_model(self) -> nn.Module:
         """Build the model with the weights it has before the first step."""
-        channels = self.examples.train.images.shape[1]
-        model = model_from_config(
-            self.recipe.model,
-            image_size=self.examples.image_size,
-            channels=channels,
-            num_classes=self.examples.train.num_classes,
-            seed=self.recipe.seed,
-        )
+        model = build_recipe_model(self.recipe, self.examples)
         model = model.to(self.device, weight_dtype(self.precision))
         if self.start_weights is not None:
             self._start_from(self.start_weights, model)

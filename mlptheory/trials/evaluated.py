@@ -11,9 +11,9 @@ import safetensors.torch
 
 from mlptheory.base.configuration import require_choice
 from mlptheory.base.errors import InputError
-from mlptheory.models import model_from_config
 from mlptheory.training import (
     TestTimeAugmentation,
+    build_recipe_model,
     data_digest,
     default_device,
     evaluate,
@@ -69,13 +69,7 @@ def evaluate_run(
     dataset = examples.test if split == "test" else examples.validation
     if dataset is None:
         raise InputError("split = 'validation': expected 'test', as the run's recipe carves no validation set out")
-    model = model_from_config(
-        recipe.model,
-        image_size=examples.image_size,
-        channels=examples.train.image_shape[0],
-        num_classes=examples.train.num_classes,
-        seed=recipe.seed,
-    )
+    model = build_recipe_model(recipe, examples)
     model.load_state_dict(safetensors.torch.load(kept.weights))
     found = evaluate(
         model.to(device or default_device(), weight_dtype(recipe.precision)),

@@ -12,8 +12,16 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from mlptheory.models import model_from_config
-from mlptheory.training import Recipe, Trained, data_digest, evaluate, prepare_examples, train, train_ensemble
+from mlptheory.training import (
+    Recipe,
+    Trained,
+    build_recipe_model,
+    data_digest,
+    evaluate,
+    prepare_examples,
+    train,
+    train_ensemble,
+)
 from mlptheory.training.device import weight_dtype
 from mlptheory.trials.environment import describe_environment
 from mlptheory.trials.record import Record, finite_or_none, pack_predictions
@@ -219,13 +227,7 @@ def _measure(task: Task, trained: Trained | None, parent_weights: Sequence[dict[
 
 def _load_model(recipe: Recipe, weights: dict[str, torch.Tensor], task: Task) -> nn.Module:
     examples = prepare_examples(recipe.data, recipe.seed, task.data_root)
-    model = model_from_config(
-        recipe.model,
-        image_size=examples.image_size,
-        channels=examples.train.images.shape[1],
-        num_classes=examples.train.num_classes,
-        seed=recipe.seed,
-    )
+    model = build_recipe_model(recipe, examples)
     model.load_state_dict(weights)
     precision = _resolved(recipe, task.schedule).precision
     return model.to(task.schedule.device, weight_dtype(precision)).eval()

@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 from mlptheory.base.configuration import require_integer
 from mlptheory.base.errors import InputError
 from mlptheory.base.files import canonical_json, sha256, writable_folder, write_atomically
-from mlptheory.models import model_from_config, save_model
+from mlptheory.models import save_model
 from mlptheory.models.module import ImageModel
-from mlptheory.training import Recipe, data_digest, prepare_examples
+from mlptheory.training import Recipe, build_recipe_model, data_digest, prepare_examples
 from mlptheory.trials.digest import trial_digest
 from mlptheory.trials.fitting import require_fitting_data
 from mlptheory.trials.kept import read_kept_run
@@ -125,13 +125,7 @@ def run_recipe(
 def _write_model(folder: Path, record: Record, recipe: Recipe, weights: bytes, data_root: str | None) -> None:
     """Write the trained weights, and what `load_model` needs to build their model where that is a built-in one."""
     examples = prepare_examples(recipe.data, recipe.seed, data_root)
-    model = model_from_config(
-        recipe.model,
-        image_size=examples.image_size,
-        channels=examples.train.image_shape[0],
-        num_classes=examples.train.num_classes,
-        seed=recipe.seed,
-    )
+    model = build_recipe_model(recipe, examples)
     if not isinstance(model, ImageModel):
         write_atomically(folder / "model.safetensors", weights)
         return

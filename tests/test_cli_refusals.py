@@ -119,7 +119,7 @@ def test_a_probes_bad_settings_are_refused_before_anything_is_written(refused, t
         (["--budget.batch-size", "-1"], ["budget.batch_size = -1", "at least 1"]),
         (["--budget.batch-size", "1198"], ["batch_size = 1198", "at most 1197"]),
         (["--data.validation", "1197"], ["data.validation = 1197", "some, but not all, of the 1197"]),
-        (["--start", "parent"], ["start = 'parent'", "expected a first parent"]),
+        (["--start", "parent"], ["start = 'parent'", "expected a parent with 'parent' or 'body'"]),
         (["--threads", "0"], ["threads = 0", "at least 1"]),
         (["--device", "tpu"], ["device = 'tpu'", "allowed: cpu"]),
     ],

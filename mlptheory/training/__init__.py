@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evaluation": ["Evaluation", "evaluate"],
         "tta": ["TestTimeAugmentation"],
         "examples": ["Examples", "data_digest", "prepare_examples", "training_size"],
-        "transfer": ["FINETUNING", "PROBING", "finetune", "finetuning_recipe", "linear_probe", "probing_recipe"],
+        "transfer": ["finetune", "finetuning_recipe", "linear_probe", "probing_recipe"],
         "ridge": ["RidgeProbe", "ridge_probe"],
         "setting": ["build_recipe_model"],
         "optimizers": ["build_optimizer", "lr_factor"],

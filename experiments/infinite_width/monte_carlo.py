@@ -5,7 +5,7 @@ Command   python experiments/infinite_width/monte_carlo.py     writes monte_carl
           fewer draws than are wanted
 Theory    Jacot, Gabriel & Hongler 2018: a net's kernel at initialization is off the limit by about width^-1/2, its mean
           over initializations by about 1/width
-Time      see "seconds" of each cell; an hour of one core in all
+Time      see "seconds" of each cell; about two hours of one core in all
 
 Of each draw, in float32: the tangent kernel of the one logit (over the width m in the standard parametrization), from
 what each layer takes and the logit's derivative in what it gives; the NNGP kernel given the body, σ_w² h·h'/m + σ_b²,
@@ -47,7 +47,7 @@ DRAWS = {
     "B-6 relu ntk": (3_600, 8_800, 5_000, 2_900, 600, 150),
     "B-6 gelu ntk": (3_600, 8_800, 5_000, 2_900, 600, 150),
     "B-6 relu standard": (2_000, 5_000, 5_000, 1_700, 1_500, 400),
-    "B-6 gelu standard": (4_000, 10_000, 10_000, 3_400, 3_000, 800),
+    "B-6 gelu standard": (4_000, 10_000, 10_000, 10_000, 6_000, 1_600),
 }
 SLOPES_FROM = (256, 512)
 IMAGES = (0, 1, 2)

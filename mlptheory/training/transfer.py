@@ -17,15 +17,16 @@ from mlptheory.training.observation import Observer
 from mlptheory.training.recipe import BudgetConfig, DataConfig, OptimizerConfig, Recipe
 
 FINETUNING = OptimizerConfig(name="sgd", lr=0.001, head_lr=0.01, momentum=0.9)
-"""Bachmann et al. 2023, appendix A: SGD with momentum, 0.01 for the head and 0.001 for the body."""
+"""Bachmann et al. 2023, behind Table 2: SGD with momentum, 0.01 for the head and 0.001 for the body.
+
+Which momentum, they do not say.
+"""
 
 PROBING = OptimizerConfig(name="lion", lr=1e-5)
 """Bachmann et al. 2023, Table 6: Lion at 1e-5."""
 
 EPOCHS = 50
 """Of both, in the paper."""
-
-_BODY = {"start": "body"}
 
 
 def finetuning_recipe(data: DataConfig, **others: Any) -> Recipe:
@@ -44,7 +45,8 @@ def finetuning_recipe(data: DataConfig, **others: Any) -> Recipe:
     >>> recipe.optimizer.lr, recipe.optimizer.head_lr, recipe.budget.amount
     (0.001, 0.01, 50)
     """
-    return Recipe(**{"data": data, "optimizer": FINETUNING, "budget": BudgetConfig(amount=EPOCHS), **_BODY, **others})
+    chosen = {"optimizer": FINETUNING, "budget": BudgetConfig(amount=EPOCHS), **others}
+    return Recipe(data=data, start="body", **chosen)
 
 
 def probing_recipe(data: DataConfig, **others: Any) -> Recipe:
@@ -62,8 +64,8 @@ def probing_recipe(data: DataConfig, **others: Any) -> Recipe:
     >>> probing_recipe(DataConfig(name="cifar100")).trained
     'head'
     """
-    chosen = {"data": data, "optimizer": PROBING, "budget": BudgetConfig(amount=EPOCHS), "trained": "head", **_BODY}
-    return Recipe(**{**chosen, **others})
+    chosen = {"optimizer": PROBING, "budget": BudgetConfig(amount=EPOCHS), **others}
+    return Recipe(data=data, start="body", trained="head", **chosen)
 
 
 def finetune(

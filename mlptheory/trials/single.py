@@ -46,8 +46,7 @@ def run_recipe(
     recipe : Recipe
     out : path-like
         Gets model.safetensors and, of a built-in model, the model.json with which `mlptheory.models.load_model` reads
-        it; record.json with the paper's numbers and the weights' SHA-256, and a store with the
-        checkpoint.
+        it; record.json with the paper's numbers and the weights' SHA-256, and a store with the checkpoint.
     parent : path-like, optional
         Folder of an earlier call, whose weights the recipe starts from if its start is "parent" or "body".
     paper : mapping, optional
@@ -86,7 +85,7 @@ def run_recipe(
         alone, data_digests={recipe.data.name: data_digest(recipe.data.name, data_root)}, schedule=schedule
     )
     if ancestor is not None:
-        digest = sha256(canonical_json([digest, recipe.start, ancestor.digest, sha256(ancestor.weights)]))
+        digest = sha256(canonical_json([digest, recipe.start, ancestor.digest, ancestor.weights_sha256]))
     _refuse_other_record(folder, digest)
     store = FolderStore(folder / "store")
     record, weights = store.get(digest), store.get_weights(digest)

@@ -7,13 +7,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mlptheory.base.configuration import require_integer, require_number
+from mlptheory.base.configuration import from_plain, require_integer, require_number
 from mlptheory.base.errors import InputError
 from mlptheory.base.random import uniform
 from mlptheory.base.registry import Registry
@@ -29,7 +30,15 @@ from mlptheory.measures import (
     weight_norm,
 )
 from mlptheory.models import scale_invariant_parameters
-from mlptheory.training import DataConfig, Examples, Recipe, TrainingState, observers
+from mlptheory.training import (
+    DataConfig,
+    Examples,
+    Recipe,
+    TestTimeAugmentation,
+    TrainingState,
+    evaluate,
+    observers,
+)
 from mlptheory.training.device import autocast
 
 
@@ -108,6 +117,24 @@ def measure_chance_accuracy(context: MeasureContext) -> Mapping[str, float]:
     model, recipe = _trained(context, "chance_accuracy")
     predictions = _test_logits(model, context.examples, recipe.data).argmax(dim=1).cpu().numpy()
     return {"chance_accuracy": chance_accuracy(predictions, context.examples.test.labels.numpy())}
+
+
+@measures.register("test_time_augmentation")
+def measure_test_time_augmentation(context: MeasureContext, **views: Any) -> Mapping[str, float]:
+    """Test figures of answers averaged over views of each image; the fields of `TestTimeAugmentation` say which."""
+    model, recipe = _trained(context, "test_time_augmentation")
+    tta = from_plain(TestTimeAugmentation, views, "test_time_augmentation")
+    found = evaluate(
+        model,
+        context.examples.test,
+        normalization=context.examples.normalization,
+        image_size=recipe.data.image_size,
+        pixel_permutation=recipe.data.pixel_permutation,
+        permute=recipe.data.permute,
+        precision=recipe.precision,
+        tta=tta,
+    )
+    return {"tta_accuracy": found.top1, "tta_top5": found.top5, "tta_loss": found.loss}
 
 
 @measures.register("hessian_top_eigenvalue")

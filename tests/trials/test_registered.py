@@ -13,7 +13,7 @@ import torch
 
 from mlptheory.base.errors import InputError
 from mlptheory.base.random import uniform
-from mlptheory.data import pixel_permutation
+from mlptheory.data import Augmentation, Loader, pixel_permutation
 from mlptheory.models import ModelConfig
 from mlptheory.training import (
     BudgetConfig,
@@ -21,6 +21,7 @@ from mlptheory.training import (
     Observer,
     OptimizerConfig,
     Recipe,
+    TestTimeAugmentation,
     observers,
     prepare_examples,
     train,
@@ -133,6 +134,41 @@ def test_measures_are_recorded_by_a_trial_and_what_is_not_finite_as_none():
     metrics = run_trial(task)[0].metrics
     assert metrics["hessian_top_eigenvalue"] > 0
     assert metrics["noise_scale_high"] is None and metrics["noise_scale_low"] is not None
+
+
+@pytest.mark.parametrize("average", ["logits", "softmax"])
+def test_views_are_averaged_on_the_test_images_as_they_were_trained_on(trained, average):
+    """The mean over views, one by one, of the model's own answers: for logits and for probabilities."""
+    views = {"views": 3, "crop_scale": [0.5, 1.0], "average": average, "seed": 4}
+    found = measures["test_time_augmentation"](_context(trained), **views)
+    examples, seen = prepare_examples(RECIPE.data, 0), []
+    for view in range(3):
+        loader = Loader(
+            examples.test,
+            batch_size=600,
+            seed=TestTimeAugmentation(seed=4).loader_seed,
+            augmentation=Augmentation(crop_scale=(0.5, 1.0), crop_ratio=(1.0, 1.0)),
+            normalization=examples.normalization,
+            pixel_permutation=3,
+            shuffle=False,
+        )
+        with torch.no_grad():
+            logits = trained.model(next(loader.batches(epoch=view)).inputs).double()
+        seen.append(logits if average == "logits" else logits.softmax(dim=1))
+    mean = torch.stack(seen).mean(dim=0)
+    hits = mean.topk(5, dim=1).indices == examples.test.labels[:, None]
+    chosen = mean.log_softmax(dim=1) if average == "logits" else mean.log()
+    loss = -chosen[torch.arange(600), examples.test.labels].mean().item()
+    assert found["tta_accuracy"] == hits[:, 0].double().mean().item()
+    assert found["tta_top5"] == pytest.approx(hits.any(dim=1).double().mean().item(), rel=1e-12)
+    assert found["tta_loss"] == pytest.approx(loss, rel=1e-12)
+
+
+def test_views_that_cannot_be_are_refused_by_name(trained):
+    with pytest.raises(InputError, match=r"did you mean 'views'"):
+        measures["test_time_augmentation"](_context(trained), view=3)
+    with pytest.raises(InputError, match="average = 'logit'"):
+        measures["test_time_augmentation"](_context(trained), average="logit")
 
 
 @pytest.mark.parametrize("measure", ["hessian_top_eigenvalue", "gradient_noise_scale"])

@@ -37,6 +37,16 @@ datasets.register_lazily(
     summary="4x4 random bits labeled by a known logistic law, 2 classes, 65,536 + 8,192 images; nothing to download",
 )
 datasets.register_lazily(
+    "digits-0-4",
+    "mlptheory.data.digits:load_lower_digits",
+    summary="the digits 0 to 4 of digits, 5 classes, 600 + 301 images: to pretrain on, for transfer in small; embedded",
+)
+datasets.register_lazily(
+    "digits-5-9",
+    "mlptheory.data.digits:load_upper_digits",
+    summary="the digits 5 to 9 of digits, 5 classes, 597 + 299 images: to transfer to; embedded",
+)
+datasets.register_lazily(
     "stl10",
     "mlptheory.data.stl10:load_stl10",
     summary="STL-10, labeled: 96x96 color images, 10 classes, 5,000 + 8,000 images; from the official files",
@@ -56,7 +66,7 @@ def load(name: str, split: str, root: str | os.PathLike[str] | None = None) -> D
     Parameters
     ----------
     name : str
-        One of `datasets`: "digits", "cifar10", "cifar100", "teacher" or a user's own.
+        One of `datasets`: "digits", "cifar10", "cifar100", "teacher" and others, or a user's own.
     split : {"train", "test"}
         The official split; a validation set is carved out of "train" by `split_validation`.
     root : path-like, optional

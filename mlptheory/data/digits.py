@@ -1,7 +1,8 @@
-"""The embedded default dataset: scikit-learn's handwritten digits."""
+"""The embedded default dataset: scikit-learn's handwritten digits, and its two halves by class."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import torch
@@ -49,3 +50,60 @@ def load_digits(split: str, root: str | os.PathLike[str] | None = None) -> Datas
     )
     train, held_out = split_validation(everything, _TEST_EXAMPLES, seed=0)
     return train if split == "train" else held_out.select(torch.arange(len(held_out)), split="test")
+
+
+def load_lower_digits(split: str, root: str | os.PathLike[str] | None = None) -> Dataset:
+    """Load the images of `load_digits` that show 0 to 4, as labels 0 to 4.
+
+    With those of `load_upper_digits` they are two tasks on images of one kind that share no class and no image: a
+    source and a target of transfer. Writers are on both sides.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        Of `load_digits`; no image changes sides.
+    root : path-like, optional
+        Not looked at.
+
+    Returns
+    -------
+    Dataset
+        In the order of `load_digits`.
+
+    Examples
+    --------
+    >>> load_lower_digits("train").classes
+    ('0', '1', '2', '3', '4')
+    """
+    return _some_classes(load_digits(split, root), "digits-0-4", range(5))
+
+
+def load_upper_digits(split: str, root: str | os.PathLike[str] | None = None) -> Dataset:
+    """Load the images of `load_digits` that show 5 to 9, as labels 0 to 4; see `load_lower_digits`.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        Of `load_digits`; no image changes sides.
+    root : path-like, optional
+        Not looked at.
+
+    Returns
+    -------
+    Dataset
+        In the order of `load_digits`.
+
+    Examples
+    --------
+    >>> load_upper_digits("train").classes
+    ('5', '6', '7', '8', '9')
+    """
+    return _some_classes(load_digits(split, root), "digits-5-9", range(5, 10))
+
+
+def _some_classes(dataset: Dataset, name: str, wanted: range) -> Dataset:
+    """Return the examples of successive classes, labeled from 0."""
+    found = torch.isin(dataset.labels, torch.tensor(wanted)).nonzero()[:, 0]
+    part = dataset.select(found)
+    classes = tuple(dataset.classes[label] for label in wanted)
+    return dataclasses.replace(part, labels=part.labels - wanted.start, classes=classes, name=name)

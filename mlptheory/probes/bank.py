@@ -51,13 +51,13 @@ def run_bank(
         If a worker process dies; finished runs are kept in the store.
     """
     from mlptheory.probes.probe import run_records
-    from mlptheory.probes.progress import progress_bar
     from mlptheory.probes.result import make_table
     from mlptheory.trials import open_store
+    from mlptheory.trials.progress import progress_bar
 
     kept = open_store(store)
     prepared = _prepare(probe, runs, data_root, device)
-    with progress_bar(prepared, data_root, shown=progress) as bar:
+    with progress_bar(prepared.distinct(), data_root, shown=progress) as bar:
         ordered = run_records(prepared, bar, store=kept, workers=workers, data_root=data_root, plugins=plugins)
     diverged = sum(record.diverged is not None for record in ordered)
     if diverged:

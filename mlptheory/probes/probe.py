@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mlptheory.probes.plan import Plan
-    from mlptheory.probes.progress import WorkBar
     from mlptheory.probes.result import Result
     from mlptheory.probes.scenario import Scenario
     from mlptheory.stats import Claim, Verdict
     from mlptheory.trials import Digests, Record, Schedule, Trial
+    from mlptheory.trials.progress import WorkBar
     from mlptheory.trials.store import Store
 
 
@@ -207,9 +207,9 @@ class Probe(ABC):
             If a worker process dies; finished trials are kept in the store.
         """
         from mlptheory.base.plugins import load_plugins
-        from mlptheory.probes.progress import progress_bar
         from mlptheory.probes.result import assemble, make_table
         from mlptheory.trials import open_store
+        from mlptheory.trials.progress import progress_bar
 
         require_choice("executor", executor, ("local",))
         if workers is not None:
@@ -221,7 +221,7 @@ class Probe(ABC):
         if kept.get_schedule(prepared.undecided_digest) is None:
             kept.put_schedule(prepared.undecided_digest, prepared.schedule.to_plain())
         how = {"store": kept, "workers": workers, "data_root": data_root, "plugins": plugins}
-        with progress_bar(foresee(self, prepared, kept, data_root), data_root, shown=progress) as bar:
+        with progress_bar(foresee(self, prepared, kept, data_root).distinct(), data_root, shown=progress) as bar:
             ordered = run_records(prepared, bar, **how)
             later = self.follow_up(make_table(self, prepared.trials, ordered, data_root))
             if later:
@@ -328,7 +328,7 @@ def run_records(
     """Run what the store does not hold of a design's trials; return their records in order, moving the bar."""
     from mlptheory.trials import run_trials
 
-    bar.watch(prepared)
+    bar.watch(prepared.distinct())
     records = {}
     for record in run_trials(
         prepared.trials,

@@ -87,6 +87,7 @@ def run_trials(
     data_root: str | None = None,
     plugins: Sequence[str] = (),
     progress: Progress | None = None,
+    kept: Sequence[Trial] = (),
 ) -> Iterator[Record]:
     """Run trials and all they need, and yield each record as it comes, finished ones first.
 
@@ -109,6 +110,8 @@ def run_trials(
         Files that each worker imports first.
     progress : callable, optional
         Called with (digest, share done), in the caller's thread; of a group, for each member that was missing.
+    kept : sequence of Trial
+        Of the trials, those whose trained weights are wanted in the store; parents' are always there.
 
     Yields
     ------
@@ -120,7 +123,8 @@ def run_trials(
         If a worker process dies; finished trials are kept.
     """
     units = {unit.digest: unit for unit in _units(trials, digests)}
-    parents = {
+    wanted = {digests[trial] for trial in kept}
+    wanted |= {
         digests[parent]
         for unit in units.values()
         for trial in unit.trials
@@ -130,7 +134,7 @@ def run_trials(
     missing: set[str] = set()
     for digest in (digest for unit in units.values() for digest in unit.members):
         record = store.get(digest)
-        if record is not None and (digest not in parents or store.get_weights(digest) is not None):
+        if record is not None and (digest not in wanted or store.get_weights(digest) is not None):
             yield record
         else:
             missing.add(digest)
@@ -144,7 +148,7 @@ def run_trials(
         while waiting or running:
             for unit in [unit for unit in waiting if missing.isdisjoint(unit.needed)]:
                 waiting.remove(unit)
-                tasks = _tasks(unit, digests, schedule, store, data_root, parents)
+                tasks = _tasks(unit, digests, schedule, store, data_root, wanted)
                 running[_submit(pool, unit.digest, tasks)] = unit
             done, _ = wait(running, timeout=None if progress is None else 0.5, return_when=FIRST_COMPLETED)
             while progress is not None and not news.empty():
@@ -207,7 +211,7 @@ def _units(trials: Sequence[Trial], digests: Digests) -> Iterator[_Unit]:
 
 
 def _tasks(
-    unit: _Unit, digests: Digests, schedule: Schedule, store: Store, data_root: str | None, parents: Collection[str]
+    unit: _Unit, digests: Digests, schedule: Schedule, store: Store, data_root: str | None, wanted: Collection[str]
 ) -> list[Task]:
     ensembles = describe_members(unit.trials) if len(unit.trials) > 1 else (None,)
     tasks = []
@@ -221,7 +225,7 @@ def _tasks(
             schedule=schedule,
             data_root=data_root,
             checkpoint=store.checkpoint_path(unit.digest),
-            keep_weights=digest in parents,
+            keep_weights=digest in wanted,
             ensemble=ensemble,
         )
         tasks.append(task)

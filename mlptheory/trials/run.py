@@ -47,7 +47,7 @@ class Task:
     checkpoint : Path or None
         Where the run, or its whole group's, keeps its state meanwhile.
     keep_weights : bool
-        Whether other trials need the trained weights.
+        Whether the trained weights are wanted, by other trials or the caller.
     ensemble : dict or None
         Which member of which ensemble it is; None for a trial by itself.
     """

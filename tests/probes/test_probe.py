@@ -11,9 +11,9 @@ from mlptheory.models import build
 from mlptheory.probes import BatchSize, Probe, probes
 from mlptheory.probes.batchsize.tuning import choose
 from mlptheory.probes.probe import foresee
-from mlptheory.probes.progress import progress_bar
 from mlptheory.reports import bibtex
 from mlptheory.trials import FolderStore, MemoryStore
+from mlptheory.trials.progress import progress_bar
 from tests.probes.conftest import ALL, FIRST, TINY, comparable
 
 
@@ -136,9 +136,9 @@ def test_a_tuned_run_that_equals_one_at_a_rule_is_that_run(tiny_result):
 def test_the_bar_reaches_its_end_and_counts_both_stages(tiny_store, tiny_result, capsys):
     store = FolderStore(tiny_store)
     prepared = TINY._prepare(store, None, "cpu")
-    with progress_bar(foresee(TINY, prepared, MemoryStore()), None, shown=True) as bar:
+    with progress_bar(foresee(TINY, prepared, MemoryStore()).distinct(), None, shown=True) as bar:
         for stage in (prepared, foresee(TINY, prepared, store)):
-            bar.watch(stage)
+            bar.watch(stage.distinct())
             for trial in stage.trials:
                 bar.report(stage.digests[trial], 0.5)
                 bar.report(stage.digests[trial], 1.0)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
 from tqdm.auto import tqdm
 
 from mlptheory.training import planned_work
-
-if TYPE_CHECKING:
-    from mlptheory.probes.probe import Prepared
+from mlptheory.trials.trial import Trial
 
 OVERHEAD_EXAMPLES = 32.0
 """What a step costs beside its examples, in examples."""
@@ -24,22 +21,22 @@ class WorkBar:
     ----------
     bar : tqdm
         From 0 to 100.
-    foreseen : Prepared
-        The whole design; where it is not decided yet, trials of the same cost.
+    foreseen : mapping of digest to Trial
+        The distinct trials of the whole design; where it is not decided yet, trials of the same cost.
     data_root : str or None
         Where official dataset files are looked for first.
     """
 
-    def __init__(self, bar: tqdm, foreseen: Prepared, data_root: str | None) -> None:
+    def __init__(self, bar: tqdm, foreseen: Mapping[str, Trial], data_root: str | None) -> None:
         self._bar, self._data_root = bar, data_root
         self._work: dict[str, float] = {}
         self._done: dict[str, float] = {}
         self.watch(foreseen)
-        self._total, self._count = sum(self._work.values()) or 1.0, len(foreseen.distinct())
+        self._total, self._count = sum(self._work.values()) or 1.0, len(foreseen)
 
-    def watch(self, decided: Prepared) -> None:
+    def watch(self, decided: Mapping[str, Trial]) -> None:
         """Learn what the trials of a design, as far as it is decided, cost."""
-        for digest, trial in decided.distinct().items():
+        for digest, trial in decided.items():
             if trial.recipe is not None and digest not in self._work:
                 steps = planned_work(trial.recipe, data_root=self._data_root).steps
                 self._work[digest] = steps * (trial.recipe.budget.batch_size + OVERHEAD_EXAMPLES)
@@ -57,7 +54,7 @@ class WorkBar:
 
 
 @contextlib.contextmanager
-def progress_bar(foreseen: Prepared, data_root: str | None, *, shown: bool) -> Iterator[WorkBar]:
+def progress_bar(foreseen: Mapping[str, Trial], data_root: str | None, *, shown: bool) -> Iterator[WorkBar]:
     """Open the bar of a design."""
     form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     with tqdm(

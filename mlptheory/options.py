@@ -105,6 +105,47 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReproduceOptions:
+    """How a paper's numbers are reproduced.
+
+    Attributes
+    ----------
+    miniature : bool
+        Run the file in small, on digits and within seconds: it says that the recipe runs, and nothing of the paper's
+        numbers.
+    seeds : int
+        Runs of everything, from the file's seed on; with two or more, means have 95 % intervals.
+    datasets : tuple of str
+        Only these of those that the file names; all, if none is given.
+    out : str
+        Folder for the store of finished runs and checkpoints; files that pretrain the same share it there.
+    data_root : str or None
+        Where official dataset files are looked for first.
+    workers : int or None
+        Runs beside each other; as many as cores hold, if None. Changes no number.
+    threads : int or None
+        CPU threads of a run, part of its record's digest; if None, all cores for a single run and 1 for several.
+    device : str or None
+        cpu, cuda or mps; the best that is there, if None.
+    plugin : tuple of str
+        Python files that register your own datasets and models.
+    json : bool
+        Print the record as JSON on stdout, everything else on stderr.
+    """
+
+    miniature: bool = False
+    seeds: int = 1
+    datasets: tuple[str, ...] = ()
+    out: str = "out"
+    data_root: str | None = None
+    workers: int | None = None
+    threads: int | None = None
+    device: str | None = None
+    plugin: tuple[str, ...] = ()
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
     """How a trained model is evaluated.
 

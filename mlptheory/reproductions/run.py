@@ -187,7 +187,8 @@ def reproduce(
 
     Examples
     --------
-    >>> from mlptheory.training import BudgetConfig, ModelConfig, Recipe
+    >>> from mlptheory.models import ModelConfig
+    >>> from mlptheory.training import BudgetConfig, Recipe
     >>> recipe = Recipe(model=ModelConfig(name="B-1/Wi-16"), budget=BudgetConfig(amount=1))
     >>> paper = PaperNumber(dataset="digits", quantity="test", percent=50.0)
     >>> row = Reproduction(

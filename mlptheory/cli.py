@@ -246,6 +246,7 @@ def _train(arguments: list[str]) -> int:
         data_root=options.data_root,
         threads=options.threads,
         device=options.device,
+        log=options.log,
     )
     if options.json:
         print(record.to_json(), end="")

@@ -80,7 +80,7 @@ class TrainOptions:
     Attributes
     ----------
     out : str
-        Folder for the record, the weights and the checkpoint.
+        Folder for the record, the weights, the checkpoint and metrics.jsonl, a line for each figure as it comes.
     parent : str or None
         Folder of an earlier `train`, for a recipe that starts from its weights (start = parent or body).
     data_root : str or None
@@ -89,6 +89,8 @@ class TrainOptions:
         CPU threads, part of the record's digest; all cores, if None.
     device : str or None
         cpu, cuda or mps; the best that is there, if None.
+    log : str or None
+        tensorboard: event files too, under OUT/tensorboard.
     plugin : tuple of str
         Python files that register your own datasets and models.
     json : bool
@@ -100,6 +102,7 @@ class TrainOptions:
     data_root: str | None = None
     threads: int | None = None
     device: str | None = None
+    log: str | None = None
     plugin: tuple[str, ...] = ()
     json: bool = False
 

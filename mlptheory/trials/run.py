@@ -25,6 +25,7 @@ from mlptheory.training import (
     train_ensemble,
 )
 from mlptheory.training.device import weight_dtype
+from mlptheory.training.observation import HistoryRow
 from mlptheory.trials.environment import describe_environment
 from mlptheory.trials.record import Record, finite_or_none, pack_predictions
 from mlptheory.trials.registered import MeasureContext, measures
@@ -65,7 +66,11 @@ class Task:
     ensemble: Mapping[str, Any] | None = None
 
 
-def run_trial(task: Task, on_step: Callable[[int, int], None] | None = None) -> tuple[Record, bytes | None]:
+def run_trial(
+    task: Task,
+    on_step: Callable[[int, int], None] | None = None,
+    on_history: Callable[[Sequence[HistoryRow]], None] | None = None,
+) -> tuple[Record, bytes | None]:
     """Run a trial to its record.
 
     Parameters
@@ -73,6 +78,8 @@ def run_trial(task: Task, on_step: Callable[[int, int], None] | None = None) -> 
     task : Task
     on_step : callable, optional
         Called with (steps taken, steps in all) after every step.
+    on_history : callable, optional
+        As for `mlptheory.training.train`.
 
     Returns
     -------
@@ -98,6 +105,7 @@ def run_trial(task: Task, on_step: Callable[[int, int], None] | None = None) -> 
             start_weights=None if recipe.start == "initialization" else parent_weights[0],
             checkpoint=task.checkpoint,
             on_step=on_step,
+            on_history=on_history,
         )
     record, weights = _outcome(task, trained, parent_weights)
     earlier_s = 0.0 if trained is None else trained.earlier_s

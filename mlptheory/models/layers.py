@@ -26,10 +26,20 @@ class Dense(nn.Linear):
 
 
 class Convolution(nn.Conv2d):
-    """A 3x3 convolution with padding 1, drawn by `initialize_layer` and not on construction."""
+    """A convolution, 3x3 with padding 1 unless said, drawn by `initialize_layer` and not on construction."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int, rule: LayerRule) -> None:
-        super().__init__(channels_in, channels_out, kernel_size=3, stride=stride, padding=1)
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        stride: int,
+        rule: LayerRule,
+        *,
+        kernel_size: int = 3,
+        padding: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(channels_in, channels_out, kernel_size, stride=stride, padding=padding, bias=bias)
         self.rule = rule
 
     def reset_parameters(self) -> None:
@@ -96,14 +106,14 @@ def convolution(
 
 
 def initialize_layer(layer: nn.Module, generator: torch.Generator) -> None:
-    """Draw a layer's weight, then its bias, by its rule.
+    """Draw a layer's weight, then its bias if it has one, by its rule.
 
     Always in float32 on the CPU, so that neither the device nor the dtype changes the draw; on the meta device
     nothing is drawn.
     """
     rule: LayerRule = layer.rule
     for parameter, size in ((layer.weight, rule.weight_size), (layer.bias, rule.bias_size)):
-        if parameter.is_meta:
+        if parameter is None or parameter.is_meta:
             continue
         draw = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
         if rule.law == "normal":

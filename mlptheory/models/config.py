@@ -11,14 +11,14 @@ from typing import Any, Literal, get_args
 from mlptheory.base import invalid, unknown_name
 from mlptheory.models.names import RESNETS, ParsedName, parse_name
 
-Norm = Literal["layer", "batch", "none"]
+Norm = Literal["auto", "layer", "batch", "none"]
 Activation = Literal["gelu", "relu"]
 Parametrization = Literal["standard", "ntk", "mup"]
 Variant = Literal["paper", "authors"]
 
 # Of the options that act on hidden layers or on their width, those that a fixed architecture has.
 _LINEAR = {
-    "norm": (None, "layer", "none"),
+    "norm": ("auto", "layer", "none"),
     "activation": (None,),
     "dropout": (0,),
     "skip": (None, False),
@@ -26,7 +26,7 @@ _LINEAR = {
     "variant": ("paper",),
 }
 _RESNET = {
-    "norm": (None, "batch"),
+    "norm": ("auto", "batch"),
     "activation": (None, "relu"),
     "dropout": (0,),
     "skip": (None, True),
@@ -44,9 +44,9 @@ class ModelConfig:
     name : str
         S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], CNN-{depth}/Wi-{width}, Linear, ResNet-18,
         ResNet-152, or a registered name.
-    norm : str or None
-        Normalization before each block: layer, batch or none. A CNN's "layer" is GroupNorm. None: batch for ResNets,
-        layer for the others.
+    norm : str
+        Normalization before each block: layer, batch or none. A CNN's "layer" is GroupNorm. auto: batch for ResNets,
+        which have it after each convolution, layer for the others.
     activation : str or None
         gelu or relu; None: relu for S-MLP (the paper's text) and ResNets, gelu for the others and the authors' variant.
     dropout : float
@@ -75,7 +75,7 @@ class ModelConfig:
     """
 
     name: str = "B-3/Wi-256"
-    norm: Norm | None = None
+    norm: Norm = "auto"
     activation: Activation | None = None
     dropout: float = 0.0
     skip: bool | None = None
@@ -86,8 +86,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         family = self.parsed.family
-        if self.norm is not None:
-            _one_of("norm", self.norm, get_args(Norm))
+        _one_of("norm", self.norm, get_args(Norm))
         if self.activation is not None:
             _one_of("activation", self.activation, get_args(Activation))
         _one_of("parametrization", self.parametrization, get_args(Parametrization))
@@ -121,7 +120,7 @@ class ModelConfig:
         return parse_name(self.name)
 
     def resolved(self) -> ModelConfig:
-        """Return the same model with the architecture's own choices written out where a field is None.
+        """Return the same model with the architecture's own choices written out where a field is None or "auto".
 
         Returns
         -------
@@ -135,7 +134,8 @@ class ModelConfig:
         ('layer', 'relu', False)
         """
         family = self.parsed.family
-        norm = self.norm or ("batch" if family in RESNETS else "layer")
+        own_norm = "batch" if family in RESNETS else "layer"
+        norm = own_norm if self.norm == "auto" else self.norm
         relu = family in RESNETS or (family == "S" and self.variant == "paper")
         activation = None if family == "Linear" else self.activation or ("relu" if relu else "gelu")
         skip = family in ("B", *RESNETS) if self.skip is None else self.skip

@@ -74,7 +74,7 @@ def model_from_config(
     """Build the model that a configuration describes.
 
     A builder from the registry is called as ``builder(parsed, config, input_shape, num_classes)``, the configuration
-    as it was given: `norm`, `activation` and `skip` may be None, for the builder to choose. If what it
+    as it was given: where `norm` is "auto", `activation` or `skip` None, the choice is the builder's. If what it
     returns has a method ``initialize(generator)``, that draws the parameters; otherwise they are those drawn on
     construction, when the global generator is seeded and afterwards restored.
 

@@ -37,7 +37,8 @@ def test_what_is_left_open_is_the_architectures_choice(options, norm, activation
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"norm": "layr"}, "norm = 'layr': unknown; did you mean 'layer'? (allowed: layer, batch, none)"),
+        ({"norm": "layr"}, "norm = 'layr': unknown; did you mean 'layer'? (allowed: auto, layer, batch, none)"),
+        ({"norm": None}, "norm = None: unknown; did you mean 'none'? (allowed: auto, layer, batch, none)"),
         ({"activation": "tanh"}, "activation = 'tanh': unknown (allowed: gelu, relu)"),
         ({"parametrization": "muP"}, "did you mean 'mup'? (allowed: standard, ntk, mup)"),
         ({"variant": "author"}, "did you mean 'authors'? (allowed: paper, authors)"),

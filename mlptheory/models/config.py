@@ -11,14 +11,14 @@ from typing import Any, Literal, get_args
 from mlptheory.base import invalid, unknown_name
 from mlptheory.models.names import RESNETS, ParsedName, parse_name
 
-Norm = Literal["auto", "layer", "batch", "none"]
+Norm = Literal["layer", "batch", "none"]
 Activation = Literal["gelu", "relu"]
 Parametrization = Literal["standard", "ntk", "mup"]
 Variant = Literal["paper", "authors"]
 
 # Of the options that act on hidden layers or on their width, those that a fixed architecture has.
 _LINEAR = {
-    "norm": ("auto", "layer", "none"),
+    "norm": ("layer", "none"),
     "activation": (None,),
     "dropout": (0,),
     "skip": (None, False),
@@ -26,7 +26,7 @@ _LINEAR = {
     "variant": ("paper",),
 }
 _RESNET = {
-    "norm": ("auto", "batch"),
+    "norm": ("batch",),
     "activation": (None, "relu"),
     "dropout": (0,),
     "skip": (None, True),
@@ -45,8 +45,8 @@ class ModelConfig:
         S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], CNN-{depth}/Wi-{width}, Linear, ResNet-18,
         ResNet-152, or a registered name.
     norm : str
-        Normalization before each block: layer, batch or none. A CNN's "layer" is GroupNorm. auto: batch for ResNets,
-        which have it after each convolution, layer for the others.
+        Normalization before each block: layer, batch or none. A CNN's "layer" is GroupNorm. ResNets have "batch", after
+        each convolution, and it has to be said.
     activation : str or None
         gelu or relu; None: relu for S-MLP (the paper's text) and ResNets, gelu for the others and the authors' variant.
     dropout : float
@@ -70,12 +70,12 @@ class ModelConfig:
     Examples
     --------
     >>> config = ModelConfig(name="B-6/Wi-512", dropout=0.1)
-    >>> config.parsed.depth, config.parsed.width, config.dropout
-    (6, 512, 0.1)
+    >>> config.parsed.depth, config.parsed.width, config.norm
+    (6, 512, 'layer')
     """
 
     name: str = "B-3/Wi-256"
-    norm: Norm = "auto"
+    norm: Norm = "layer"
     activation: Activation | None = None
     dropout: float = 0.0
     skip: bool | None = None
@@ -120,26 +120,24 @@ class ModelConfig:
         return parse_name(self.name)
 
     def resolved(self) -> ModelConfig:
-        """Return the same model with the architecture's own choices written out where a field is None or "auto".
+        """Return the same model with the architecture's own choices written out where a field is None.
 
         Returns
         -------
         ModelConfig
-            With `norm` and `skip` set, and `activation` unless the model has no hidden layer.
+            With `skip` set, and `activation` unless the model has no hidden layer.
 
         Examples
         --------
         >>> config = ModelConfig(name="S-6/Wi-1024").resolved()
-        >>> config.norm, config.activation, config.skip
-        ('layer', 'relu', False)
+        >>> config.activation, config.skip
+        ('relu', False)
         """
         family = self.parsed.family
-        own_norm = "batch" if family in RESNETS else "layer"
-        norm = own_norm if self.norm == "auto" else self.norm
         relu = family in RESNETS or (family == "S" and self.variant == "paper")
         activation = None if family == "Linear" else self.activation or ("relu" if relu else "gelu")
         skip = family in ("B", *RESNETS) if self.skip is None else self.skip
-        return dataclasses.replace(self, norm=norm, activation=activation, skip=skip)
+        return dataclasses.replace(self, activation=activation, skip=skip)
 
 
 def _one_of(argument: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from mlptheory.base import invalid, unknown_name
 from mlptheory.base.random import key, torch_generator
 from mlptheory.models.config import ModelConfig
-from mlptheory.models.names import models
+from mlptheory.models.names import RESNETS, models
 
 
 def build(
@@ -41,7 +41,7 @@ def build(
         Of the initialization, and of nothing else; the global random state is left alone.
     **options
         Any other field of `ModelConfig`: norm, activation, dropout, skip, parametrization, output_scale,
-        base_width, variant.
+        base_width, variant; norm is "batch" for ResNets, which have no other.
 
     Returns
     -------
@@ -64,7 +64,8 @@ def build(
     for option in options:
         if option not in allowed:
             raise unknown_name("model option", option, allowed)
-    config = ModelConfig(name=name, **options)
+    own = {"norm": "batch"} if name in RESNETS else {}
+    config = ModelConfig(name=name, **{**own, **options})
     return model_from_config(config, image_size=image_size, channels=channels, num_classes=num_classes, seed=seed)
 
 
@@ -73,8 +74,7 @@ def model_from_config(
 ) -> nn.Module:
     """Build the model that a configuration describes.
 
-    A builder from the registry is called as ``builder(parsed, config, input_shape, num_classes)``, the configuration
-    as it was given: where `norm` is "auto", `activation` or `skip` None, the choice is the builder's. If what it
+    A builder from the registry is called as ``builder(parsed, config, input_shape, num_classes)``. If what it
     returns has a method ``initialize(generator)``, that draws the parameters; otherwise they are those drawn on
     construction, when the global generator is seeded and afterwards restored.
 

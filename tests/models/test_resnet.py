@@ -269,8 +269,8 @@ def test_the_names_are_whole():
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
-        ("norm", "layer", "'auto' or 'batch'"),
-        ("norm", "none", "'auto' or 'batch'"),
+        ("norm", "layer", "'batch'"),
+        ("norm", "none", "'batch'"),
         ("activation", "gelu", "None or 'relu'"),
         ("dropout", 0.1, "0"),
         ("skip", False, "None or True"),
@@ -282,8 +282,16 @@ def test_the_names_are_whole():
 def test_other_architectures_are_refused(option, value, expected):
     message = f"{option} = {value!r}: expected {expected} for 'ResNet-18', whose architecture is He et al.'s"
     with pytest.raises(InputError) as caught:
-        ModelConfig(name="ResNet-18", **{option: value})
+        ModelConfig(name="ResNet-18", **{"norm": "batch", option: value})
     assert str(caught.value) == message
+
+
+def test_a_configuration_says_batch_and_a_model_that_is_built_need_not():
+    with pytest.raises(InputError, match="norm = 'layer': expected 'batch' for 'ResNet-18'"):
+        ModelConfig(name="ResNet-18")
+    with pytest.raises(InputError, match="norm = 'layer': expected 'batch' for 'ResNet-152'"):
+        build("ResNet-152", norm="layer", **SMALL)
+    assert on_meta("ResNet-18", 8).config.norm == "batch"
 
 
 def test_images_that_do_not_fit_are_refused():
@@ -310,7 +318,7 @@ def recipe(**changes):
         "budget": BudgetConfig(amount=4, unit="steps", batch_size=48),
         "precision": "float32",
     }
-    return Recipe(model=ModelConfig(name="ResNet-18"), **{**options, **changes})
+    return Recipe(model=ModelConfig(name="ResNet-18", norm="batch"), **{**options, **changes})
 
 
 def test_an_interrupted_run_ends_with_the_same_bits_and_the_same_statistics(tmp_path):

@@ -29,7 +29,8 @@ def build(
     Parameters
     ----------
     name : str
-        "S-6/Wi-1024", "B-12/Wi-1024", "B-6/Wi-512/E-2", "CNN-3/Wi-32", "Linear", or a registered name.
+        "S-6/Wi-1024", "B-12/Wi-1024", "B-6/Wi-512/E-2", "CNN-3/Wi-32", "Linear", "ResNet-18", "ResNet-152", or a
+        registered name.
     image_size : int or (int, int)
         Height and width.
     channels : int
@@ -72,7 +73,8 @@ def model_from_config(
 ) -> nn.Module:
     """Build the model that a configuration describes.
 
-    A builder from the registry is called as ``builder(parsed, config, input_shape, num_classes)``. If what it
+    A builder from the registry is called as ``builder(parsed, config, input_shape, num_classes)``, the configuration
+    as it was given: `norm`, `activation` and `skip` may be None, for the builder to choose. If what it
     returns has a method ``initialize(generator)``, that draws the parameters; otherwise they are those drawn on
     construction, when the global generator is seeded and afterwards restored.
 

@@ -241,7 +241,7 @@ class Recipe:
         if self.trained == "head" and self.budget.unit == "compute":
             raise invalid("budget.unit", "compute", "'epochs' or 'steps' where only the head is trained")
         accumulates = self.budget.microbatch is not None and self.budget.microbatch < self.budget.batch_size
-        if accumulates and self.model.norm == "batch":
+        if accumulates and self.model.resolved().norm == "batch":
             raise invalid(
                 "budget.microbatch",
                 self.budget.microbatch,

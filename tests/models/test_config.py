@@ -15,19 +15,22 @@ def test_it_goes_to_json_and_back():
 
 
 @pytest.mark.parametrize(
-    ("options", "activation", "skip"),
+    ("options", "norm", "activation", "skip"),
     [
-        ({"name": "S-6/Wi-8"}, "relu", False),
-        ({"name": "S-6/Wi-8", "variant": "authors"}, "gelu", False),
-        ({"name": "S-6/Wi-8", "skip": True, "activation": "gelu"}, "gelu", True),
-        ({"name": "B-6/Wi-8"}, "gelu", True),
-        ({"name": "B-6/Wi-8", "skip": False, "activation": "relu"}, "relu", False),
-        ({"name": "CNN-3/Wi-8"}, "gelu", False),
+        ({"name": "S-6/Wi-8"}, "layer", "relu", False),
+        ({"name": "S-6/Wi-8", "variant": "authors"}, "layer", "gelu", False),
+        ({"name": "S-6/Wi-8", "skip": True, "activation": "gelu"}, "layer", "gelu", True),
+        ({"name": "B-6/Wi-8"}, "layer", "gelu", True),
+        ({"name": "B-6/Wi-8", "norm": "none", "skip": False, "activation": "relu"}, "none", "relu", False),
+        ({"name": "CNN-3/Wi-8"}, "layer", "gelu", False),
+        ({"name": "Linear"}, "layer", None, False),
+        ({"name": "ResNet-18"}, "batch", "relu", True),
+        ({"name": "ResNet-152", "norm": "batch", "activation": "relu", "skip": True}, "batch", "relu", True),
     ],
 )
-def test_what_is_left_open_is_the_architectures_choice(options, activation, skip):
+def test_what_is_left_open_is_the_architectures_choice(options, norm, activation, skip):
     resolved = ModelConfig(**options).resolved()
-    assert (resolved.activation, resolved.skip) == (activation, skip)
+    assert (resolved.norm, resolved.activation, resolved.skip) == (norm, activation, skip)
     assert resolved.resolved() == resolved
 
 
@@ -35,7 +38,6 @@ def test_what_is_left_open_is_the_architectures_choice(options, activation, skip
     ("options", "message"),
     [
         ({"norm": "layr"}, "norm = 'layr': unknown; did you mean 'layer'? (allowed: layer, batch, none)"),
-        ({"norm": None}, "norm = None: unknown; did you mean 'none'? (allowed: layer, batch, none)"),
         ({"activation": "tanh"}, "activation = 'tanh': unknown (allowed: gelu, relu)"),
         ({"parametrization": "muP"}, "did you mean 'mup'? (allowed: standard, ntk, mup)"),
         ({"variant": "author"}, "did you mean 'authors'? (allowed: paper, authors)"),

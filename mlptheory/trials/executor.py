@@ -44,8 +44,11 @@ def _start_worker(plugins: Sequence[str], threads: int, alive: Connection, queue
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; only the parent acts on it
     threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
     import torch
+    from tqdm import tqdm
 
     torch.set_num_threads(threads)
+    # The lock that bars make by themselves spans processes, and a worker that ends at once would leave it behind.
+    tqdm.set_lock(threading.RLock())
     load_plugins(plugins)
 
 

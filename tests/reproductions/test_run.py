@@ -2,6 +2,8 @@
 
 import json
 import statistics
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -132,3 +134,11 @@ def test_a_miniature_keeps_what_is_not_size(file_of, transfer):
     assert small.recipe.model.name == "B-2/Wi-32/E-2" and small.recipe.model.norm == "batch"
     assert small.recipe.optimizer == full.recipe.optimizer and small.datasets == ("digits-5-9",)
     assert small.grid == (("pretraining.budget.amount", (1, 2)), ("downstream.optimizer.lr", (1e-4, 1e-3)))
+
+
+def test_the_command_says_nothing_but_its_progress(file_of, transfer, tmp_path):
+    """A bar over views, made in a worker that ends at once, left a semaphore and a warning about it."""
+    command = [sys.executable, "-m", "mlptheory", "reproduce", str(file_of(transfer)), "--miniature", "--device", "cpu"]
+    ended = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=True)
+    said = [line for line in ended.stderr.replace("\r", "\n").splitlines() if line.strip() and "%|" not in line]
+    assert said == []

@@ -10,7 +10,18 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__, _submodules = lazy_loader.attach(
     __name__,
-    submodules=["base", "data", "measures", "models", "probes", "reports", "stats", "training", "trials"],
+    submodules=[
+        "base",
+        "data",
+        "measures",
+        "models",
+        "probes",
+        "reports",
+        "reproductions",
+        "stats",
+        "training",
+        "trials",
+    ],
 )
 
 __all__ = ["__version__", *_submodules]

@@ -62,6 +62,7 @@ def test_importing_the_package_takes_under_300_ms():
                 "models",
                 "probes",
                 "reports",
+                "reproductions",
                 "stats",
                 "training",
                 "trials",

@@ -63,7 +63,7 @@ def _small(recipe: Recipe, dataset: str) -> Recipe:
             n=None if data.n is None else EXAMPLES,
             image_size=None if data.image_size is None else IMAGE_SIZE,
         ),
-        model=replace(recipe.model, name=_small_name(recipe.model.name)),
+        model=replace(recipe.model, name=_small_name(recipe.model.name, WIDTH)),
         budget=replace(
             budget,
             amount=EPOCHS,
@@ -73,12 +73,12 @@ def _small(recipe: Recipe, dataset: str) -> Recipe:
     )
 
 
-def _small_name(name: str) -> str:
+def _small_name(name: str, width: int) -> str:
     parsed = parse_name(name)
     if parsed.width is None:
         return name
     rest = name.partition(f"/Wi-{parsed.width}")[2]
-    return f"{parsed.family}-{min(DEPTH, parsed.depth)}/Wi-{min(WIDTH, parsed.width)}{rest}"
+    return f"{parsed.family}-{min(DEPTH, parsed.depth)}/Wi-{min(width, parsed.width)}{rest}"
 
 
 def _small_values(path: str, values: Sequence[Any]) -> tuple[Any, ...]:
@@ -91,4 +91,6 @@ def _small_values(path: str, values: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(ranks)
     if field == "batch_size":
         return tuple(BATCH_SIZE // 4 * rank for rank in ranks)
-    return tuple(dict.fromkeys(_small_name(value) if field == "name" else value for value in values))[:POINTS]
+    if path.endswith("model.name"):
+        return tuple(_small_name(value, WIDTH // POINTS * rank) for rank, value in zip(ranks, values, strict=False))
+    return tuple(values[:POINTS])

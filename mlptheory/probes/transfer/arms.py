@@ -194,8 +194,8 @@ def _shuffled_targets(probe: Transfer, bodies: dict[tuple[str, int, int, int], T
     """Yield fine-tunings of plain bodies on shuffled labels, each with a shuffle of its own."""
     size, length = probe.middle, max(probe.lengths)
     for index, block in enumerate(probe.seed_list):
-        for replicate in range(probe.control_runs):
-            recipe = _finetuning(probe, CONTROL_SEEDS + probe.control_runs * index + replicate, shuffled=True)
+        for replicate in range(probe.shuffles):
+            recipe = _finetuning(probe, CONTROL_SEEDS + probe.shuffles * index + replicate, shuffled=True)
             labels = _labels(
                 "shuffled-target",
                 "finetuning",

@@ -33,6 +33,7 @@ class Cells:
         self.probe = probe
         self._shares = {name: 100 * table[name].to_numpy(dtype=float) for name in _SHARES if name in table}
         self._diverged = table["diverged"].to_numpy(dtype=bool)
+        self._everything: dict[tuple[str, str], np.ndarray] = {}
         self._places: dict[tuple[str, str, str, int, int, int], list[int]] = {}
         keys = zip(*(table[name].tolist() for name in _FACTORS), strict=True)
         for place, (role, stage, arm, length, size, block) in enumerate(keys):
@@ -65,7 +66,11 @@ class Cells:
 
     def everything(self, stage: str, outcome: str = "test_accuracy") -> np.ndarray:
         """Return an outcome of all the design's runs, shape (arms, lengths as given, blocks, batch sizes)."""
-        return np.array([[self.grid(stage, arm, length, outcome) for length in self.probe.lengths] for arm in ARMS])
+        if (stage, outcome) not in self._everything:
+            self._everything[stage, outcome] = np.array(
+                [[self.grid(stage, arm, length, outcome) for length in self.probe.lengths] for arm in ARMS]
+            )
+        return self._everything[stage, outcome]
 
     def beside(self, role: str, stage: str) -> np.ndarray:
         """Return by block what is set beside the plain arm at the middle batch size and the longest length."""

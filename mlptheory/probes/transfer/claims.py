@@ -167,7 +167,8 @@ def _a_a(probe: Transfer) -> Claim:
         bibtex_key=None,
         direction="equivalent",
         estimand=f"test accuracy of a linear probe of plain bodies, batch size {probe.middle}, length "
-        f"{min(probe.lengths)}, those labeled augmented less those labeled plain; " + NEW,
+        f"{min(probe.lengths)}, those labeled augmented less those labeled plain, means over {probe.control_runs} of "
+        "each label and block; " + NEW,
         test="95 % t interval of the per-block difference must lie within ±δ",
     )
 
@@ -183,7 +184,8 @@ def _leak(probe: Transfer) -> Claim:
         direction="equivalent",
         margin=LEAK_MARGIN,
         estimand="test accuracy less that of its predictions' class shares against the test set's, plain arm, batch "
-        f"size {probe.middle}, length {max(probe.lengths)}; these data, new seeds and shuffles",
+        f"size {probe.middle}, length {max(probe.lengths)}, mean over {probe.shuffles} shuffles; these data, new "
+        "seeds and shuffles",
         test="95 % t interval over seeds must lie within ±δ",
     )
 
@@ -220,8 +222,8 @@ def _scope(probe: Transfer) -> str:
     size = f" at {probe.image_size} pixels" if probe.image_size else ""
     return (
         f"{probe.model} from {source} to {target}{size}, batches {span(probe.batch_sizes)}, {span(probe.lengths)} "
-        f"epochs, augmented arm: {augmentation_text(probe.augmentation)}; too small to contradict a result of pretraining on "
-        "ImageNet-21k"
+        f"epochs, augmented arm: {augmentation_text(probe.augmentation)}; says nothing against what "
+        "pretraining on ImageNet-21k gives"
     )
 
 

@@ -91,7 +91,9 @@ class Transfer(Probe):
         Also run the controls: A/A (bodies of one arm labeled as two), and fine-tuning on shuffled target labels (chance
         is all that may be reached).
     control_runs : int
-        Runs of each label and seed in A/A, and shuffles for each seed.
+        Runs of each label and seed in A/A.
+    shuffles : int
+        Shuffles of the target's labels for each seed.
     precision : {"auto", "float32", "bfloat16", "float64"}
         Of training; auto is bfloat16 where the device has it in hardware.
 
@@ -115,8 +117,8 @@ class Transfer(Probe):
     caption: ClassVar[str] = (
         "Test accuracy on the target over the batch size of pretraining: of a linear probe (left) and fine-tuned "
         "(middle). A line a pretraining length and arm, dashed without augmentation, through the means over seeds; "
-        "dots are single runs, bars 95 % t intervals of the means; lines stand a little aside of each other. Gray lines "
-        "are means of what the pretrained bodies must beat. Right: means over batch sizes and lengths, a dot a seed, with "
+        "dots are single runs, bars 95 % t intervals of the means; lines stand a little aside of each other. Gray: "
+        "means of what the pretrained bodies must beat. Right: means over batch sizes and lengths, a dot a seed, with "
         "the 95 % t interval over seeds; filled with augmentation in pretraining, open without, gray without "
         "pretraining or at one batch size and length alone."
     )
@@ -154,7 +156,8 @@ class Transfer(Probe):
     label_smoothing: float = 0.3
     margin: float = 2.0
     control: bool = True
-    control_runs: int = 3
+    control_runs: int = 2
+    shuffles: int = 8
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
 
     def __post_init__(self) -> None:
@@ -181,6 +184,7 @@ class Transfer(Probe):
             "probing_batch_size",
             "tta_views",
             "control_runs",
+            "shuffles",
         ):
             require_integer(argument, getattr(self, argument), 1)
         for argument in ("finetuning_lr", "finetuning_head_lr", "probing_lr"):

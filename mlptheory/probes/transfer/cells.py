@@ -84,6 +84,8 @@ class Cells:
 
     def diverged(self, kinds: Iterable[tuple[str, str]]) -> str | None:
         """Say that runs of some roles and stages diverged; None if none did."""
+        if not self._diverged.any():
+            return None
         wanted = set(kinds)
         places = [place for key, found in self._places.items() if key[:2] in wanted for place in found]
         bad = int(self._diverged[places].sum())

@@ -10,14 +10,7 @@ from mlptheory.data import Augmentation
 from mlptheory.models import ModelConfig
 from mlptheory.probes.settings import CONTROL_SEEDS
 from mlptheory.probes.transfer.design import ARMS
-from mlptheory.training import (
-    BudgetConfig,
-    DataConfig,
-    OptimizerConfig,
-    Recipe,
-    finetuning_recipe,
-    probing_recipe,
-)
+from mlptheory.training import BudgetConfig, DataConfig, OptimizerConfig, Recipe
 from mlptheory.trials import STANDARD_OBSERVERS, Measurement, Trial
 
 if TYPE_CHECKING:
@@ -138,8 +131,10 @@ def _common(probe: Transfer, seed: int) -> dict[str, Any]:
 
 
 def _probing(probe: Transfer, seed: int) -> Recipe:
-    return probing_recipe(
-        _target(probe),
+    return Recipe(
+        data=_target(probe),
+        start="body",
+        trained="head",
         optimizer=OptimizerConfig(name="lion", lr=probe.probing_lr),
         budget=BudgetConfig(amount=probe.probing_epochs, batch_size=probe.probing_batch_size),
         **_common(probe, seed),
@@ -147,8 +142,9 @@ def _probing(probe: Transfer, seed: int) -> Recipe:
 
 
 def _finetuning(probe: Transfer, seed: int, *, shuffled: bool = False) -> Recipe:
-    return finetuning_recipe(
-        _target(probe, shuffled=shuffled),
+    return Recipe(
+        data=_target(probe, shuffled=shuffled),
+        start="body",
         augmentation=probe.finetuning_augmentation,
         optimizer=OptimizerConfig(name="sgd", lr=probe.finetuning_lr, head_lr=probe.finetuning_head_lr, momentum=0.9),
         budget=BudgetConfig(amount=probe.finetuning_epochs, batch_size=probe.finetuning_batch_size),

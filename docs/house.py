@@ -25,7 +25,19 @@ ALLOWED = {
     "stats": ("base",),
     "reports": ("base",),
     "probes": ("base", "data", "models", "training", "trials", "measures", "stats", "reports"),
-    "cli": ("base", "data", "models", "training", "trials", "measures", "stats", "reports", "probes"),
+    "reproductions": ("base", "data", "models", "training", "trials", "measures", "stats", "reports"),
+    "cli": (
+        "base",
+        "data",
+        "models",
+        "training",
+        "trials",
+        "measures",
+        "stats",
+        "reports",
+        "probes",
+        "reproductions",
+    ),
 }
 
 # Files beside the rooms that belong to one.
@@ -116,6 +128,7 @@ _ROOMS = {
     "stats": (360, 196, "verdicts"),
     "reports": (360, 284, "page, figures"),
     "probes": (530, 152, "one claim a file"),
+    "reproductions": (530, 240, "beside the paper"),
     "cli": (700, 152, "command line"),
 }
 

@@ -1,6 +1,7 @@
 """The page of measured results, written from the records under experiments/ and from nothing else.
 
-``python docs/measured.py`` writes docs/results.md again; tests/test_experiments.py fails where it is out of date.
+``python docs/measured.py`` writes docs/results.md, and docs/reproduced.md, again; tests/test_experiments.py fails where
+one is out of date.
 """
 
 from __future__ import annotations
@@ -11,28 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from measured_quantities import cost_text, infinite_width_text, machine, measures_text, number
+from reproduced import reproductions_text
 
 from mlptheory.reports import markdown_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXPERIMENTS = REPOSITORY / "experiments"
 PAGE = REPOSITORY / "docs" / "results.md"
+REPRODUCED = REPOSITORY / "docs" / "reproduced.md"
 
 HEAD = """\
 # Measured results
 
 Every number here comes from a record under `experiments/`, which holds its recipe, seeds, data digest, versions and
-hardware; `python docs/measured.py` writes this page from them. A recipe without a record was not run.
+hardware; `python docs/measured.py` writes this page from them. Numbers of tables of a paper are on a page of their own,
+{doc}`reproduced`.
 """
-
-
-def records() -> dict[str, dict[str, Any]]:
-    """Return the record of every single run that was recorded, by recipe."""
-    return {
-        path.relative_to(EXPERIMENTS).as_posix(): json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        for path in sorted(EXPERIMENTS.rglob("*.toml"))
-        if path.with_suffix(".json").is_file()
-    }
 
 
 def results() -> dict[str, dict[str, Any]]:
@@ -53,7 +48,7 @@ def calibrations() -> dict[str, dict[str, Any]]:
 
 def page() -> str:
     """Return the text of docs/results.md."""
-    parts = [HEAD, "## Single runs\n", _recipes()]
+    parts = [HEAD]
     for folder, result in results().items():
         parts += [f"## {result['design']['title']}: `{folder}`\n", _probe(folder, result)]
     for folder, calibration in calibrations().items():
@@ -70,37 +65,6 @@ def page() -> str:
 
 def _json(path: str) -> dict[str, Any]:
     return json.loads((EXPERIMENTS / path).read_text(encoding="utf-8"))
-
-
-def _recipes() -> str:
-    found, rows = records(), []
-    for path in sorted(EXPERIMENTS.rglob("*.toml")):
-        name = path.relative_to(EXPERIMENTS).as_posix()
-        record = found.get(name)
-        if record is None:
-            rows.append([f"`{name}`", "not run", "", "", "", ""])
-            continue
-        recipe, paper = record["trial"]["recipe"], record["paper"]
-        execution = record["trial"]["execution"]
-        rows.append(
-            [
-                f"`{name}`",
-                f"{100 * record['metrics']['test_accuracy']:.2f}",
-                f"{paper['test_accuracy_percent']}",
-                f"1 (seed {recipe['seed']})",
-                f"{execution['precision']}, {execution['threads']} thread(s), {record['seconds'] / 60:.0f} min",
-                machine(record["environment"]),
-            ]
-        )
-    columns = ["recipe", "test accuracy (%)", "paper (%)", "runs", "how", "where"]
-    notes = [
-        f"- `{name}`: {record['paper']['source']}. Test accuracy after the last of "
-        f"{record['trial']['recipe']['budget']['amount']} {record['trial']['recipe']['budget']['unit']}; training "
-        f"accuracy {100 * record['metrics']['train_accuracy']:.2f} % in the last epoch. One run has no interval. "
-        f"Data {record['data_digest'][:16]}, record {record['digest'][:16]}."
-        for name, record in found.items()
-    ]
-    return markdown_table(rows, columns) + "\n" + "\n".join(notes) + "\n"
 
 
 def _probe(folder: str, result: dict[str, Any]) -> str:
@@ -242,3 +206,4 @@ def _interval(verdict: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    REPRODUCED.write_text(reproductions_text(EXPERIMENTS), encoding="utf-8")

@@ -23,6 +23,7 @@ from mlptheory.options import (
     GetOptions,
     ListOptions,
     ProbeOptions,
+    ReproduceOptions,
     TrainOptions,
 )
 
@@ -36,6 +37,7 @@ commands
   probe NAME             plan, run and judge one; --help lists its settings
   calibrate NAME         how often a probe's verdicts err, where the truth is planted
   train [RECIPE.toml]    train one recipe, every field of it an option
+  reproduce FILE.toml    a paper's number, or its figure's runs: ours beside it; --miniature within seconds
   evaluate FOLDER        a trained model again: test-time augmentation, ReaL labels
   data list              the datasets, and where their files are looked for
   data get NAME          fetch a dataset's official files, check and unpack them
@@ -244,11 +246,57 @@ def _train(arguments: list[str]) -> int:
         data_root=options.data_root,
         threads=options.threads,
         device=options.device,
+        log=options.log,
     )
     if options.json:
         print(record.to_json(), end="")
         return 0
     _show_record(record, paper, options.out)
+    return 0
+
+
+def _reproduce(arguments: list[str]) -> int:
+    load_plugins(_plugins_named(arguments))
+    file = arguments[0] if arguments else ""
+    if not file or (file.startswith("-") and file not in HELP):
+        raise invalid("reproduce", file, "first a file such as experiments/table1/cifar10_b-mlp_100.toml")
+    options = read_arguments(
+        ReproduceOptions,
+        arguments if file in HELP else arguments[1:],
+        prog="mlptheory reproduce FILE.toml",
+        description="Run what a paper's numbers take, and set ours beside them.",
+    )
+    from mlptheory.reproductions import miniature, read_reproduction, reproduce
+    from mlptheory.reproductions.results import require_no_better, results_path, write_results
+    from mlptheory.trials import FolderStore, WorkerDiedError
+
+    reproduction = read_reproduction(file)
+    if options.miniature and options.datasets:
+        raise invalid("datasets", options.datasets, "none with --miniature, which runs on digits")
+    path = results_path(file, reproduction, out=options.out, datasets=options.datasets, is_miniature=options.miniature)
+    if not options.miniature:
+        require_no_better(path, options.seeds)
+    try:
+        found = reproduce(
+            miniature(reproduction) if options.miniature else reproduction,
+            store=FolderStore(writable_folder("out", options.out) / "store"),
+            seeds=options.seeds,
+            datasets=options.datasets,
+            data_root=options.data_root,
+            workers=options.workers,
+            threads=options.threads,
+            device=options.device,
+            plugins=options.plugin,
+        )
+    except WorkerDiedError as error:
+        print(f"mlptheory: {error}", file=sys.stderr)
+        return 1
+    files = write_results(path, found)
+    if options.json:
+        print(json.dumps(found.to_plain(), indent=1))
+        return 0
+    print(found.describe())
+    print(f"record: {', '.join(map(str, files))}")
     return 0
 
 
@@ -387,6 +435,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "probe": _probe,
     "calibrate": _calibrate,
     "train": _train,
+    "reproduce": _reproduce,
     "evaluate": _evaluate,
     "data": _data,
     "report": _report,

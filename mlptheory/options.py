@@ -80,7 +80,7 @@ class TrainOptions:
     Attributes
     ----------
     out : str
-        Folder for the record, the weights and the checkpoint.
+        Folder for the record, the weights, the checkpoint and metrics.jsonl, a line for each figure as it comes.
     parent : str or None
         Folder of an earlier `train`, for a recipe that starts from its weights (start = parent or body).
     data_root : str or None
@@ -89,6 +89,8 @@ class TrainOptions:
         CPU threads, part of the record's digest; all cores, if None.
     device : str or None
         cpu, cuda or mps; the best that is there, if None.
+    log : str or None
+        tensorboard: event files too, under OUT/tensorboard.
     plugin : tuple of str
         Python files that register your own datasets and models.
     json : bool
@@ -98,6 +100,48 @@ class TrainOptions:
     out: str = "out"
     parent: str | None = None
     data_root: str | None = None
+    threads: int | None = None
+    device: str | None = None
+    log: str | None = None
+    plugin: tuple[str, ...] = ()
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceOptions:
+    """How a paper's numbers are reproduced.
+
+    Attributes
+    ----------
+    miniature : bool
+        Run the file in small, on digits and within seconds: it says that the recipe runs, and nothing of the paper's
+        numbers.
+    seeds : int
+        Runs of everything, from the file's seed on; with two or more, means have 95 % intervals.
+    datasets : tuple of str
+        Only these of those that the file names; all, if none is given.
+    out : str
+        Folder for the store of finished runs and checkpoints; files that pretrain the same share it there.
+    data_root : str or None
+        Where official dataset files are looked for first.
+    workers : int or None
+        Runs beside each other; as many as cores hold, if None. Changes no number.
+    threads : int or None
+        CPU threads of a run, part of its record's digest; if None, all cores for a single run and 1 for several.
+    device : str or None
+        cpu, cuda or mps; the best that is there, if None.
+    plugin : tuple of str
+        Python files that register your own datasets and models.
+    json : bool
+        Print the record as JSON on stdout, everything else on stderr.
+    """
+
+    miniature: bool = False
+    seeds: int = 1
+    datasets: tuple[str, ...] = ()
+    out: str = "out"
+    data_root: str | None = None
+    workers: int | None = None
     threads: int | None = None
     device: str | None = None
     plugin: tuple[str, ...] = ()

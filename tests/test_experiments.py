@@ -2,45 +2,142 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import queue
+import re
 import runpy
+import statistics
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import scipy.stats
 
 from mlptheory.base.configuration import from_plain, to_plain
 from mlptheory.probes import probes
 from mlptheory.probes.calibration import FAMILY
 from mlptheory.probes.result import load_result
+from mlptheory.reports import bibtex
+from mlptheory.reproductions import miniature, read_reproduction, reproduce
 from mlptheory.stats import proportion_interval
-from mlptheory.training import Recipe, read_recipe
+from mlptheory.training import Recipe
+from mlptheory.trials import executor
 from mlptheory.trials.record import Record, unpack_predictions
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXPERIMENTS = REPOSITORY / "experiments"
 MEASURED = runpy.run_path(str(REPOSITORY / "docs" / "measured.py"))
+REPRODUCED = runpy.run_path(str(REPOSITORY / "docs" / "reproduced.py"))
+FILES = sorted(EXPERIMENTS.rglob("*.toml"))
+RECORDS = REPRODUCED["reproduction_records"](EXPERIMENTS)
 
 
-@pytest.mark.parametrize("path", sorted(EXPERIMENTS.rglob("*.toml")), ids=lambda path: path.stem)
-def test_every_recipe_can_be_read_and_names_its_source(path):
-    recipe, paper = read_recipe(path)
-    assert isinstance(recipe, Recipe)
-    assert paper["source"] and paper["bibtex_key"] and paper["test_accuracy_percent"] > 0
-    head = path.read_text().split("[recipe]")[0]
-    assert all(word in head for word in ("Command", "Paper", "Time", "arXiv", str(paper["test_accuracy_percent"])))
+def _name(path):
+    return path.relative_to(EXPERIMENTS).with_suffix("").as_posix()
 
 
-@pytest.mark.parametrize("name", MEASURED["records"]())
-def test_every_record_is_of_the_recipe_beside_it(name):
-    record = MEASURED["records"]()[name]
-    recipe, paper = read_recipe(EXPERIMENTS / name)
-    recorded = from_plain(Recipe, record["trial"]["recipe"], "recipe")
-    assert recorded == recipe and record["paper"] == paper
-    assert record["environment"]["versions"]["torch"] and record["environment"]["hardware"]["processor"]
-    assert record["data_digest"] and record["seconds"] > 0
-    fields = {key: value for key, value in record.items() if key not in ("schema", "paper")}
-    assert len(unpack_predictions(Record(**fields).predictions)) == 10_000
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_every_file_can_be_read_and_its_head_says_what_it_is(path):
+    reproduction = read_reproduction(path)
+    assert reproduction.name == _name(path) and reproduction.source
+    assert f"{{{reproduction.bibtex_key}," in bibtex([reproduction.bibtex_key])
+    head = [line for line in path.read_text(encoding="utf-8").split("\n[")[0].splitlines() if line.startswith("#")]
+    text = " ".join(" ".join(line.removeprefix("#") for line in head).split())
+    assert all(f" {word} " in text for word in ("Paper", "Time", "Hardware")) and "arXiv 2306.13575v3" in text
+    assert f"Command mlptheory reproduce experiments/{reproduction.name}.toml --data-root DATA" in " ".join(
+        text.split()
+    )
+    for number in reproduction.numbers:
+        assert re.search(rf"(?<![\d.]){re.escape(str(number.percent))}(?![\d])", text), number
+    assert all(len(line) <= 120 for line in head)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_every_record_is_of_its_file_and_its_numbers_follow_from_its_runs(name):
+    record = RECORDS[name]
+    reproduction = read_reproduction(EXPERIMENTS / f"{record['reproduction']['name']}.toml")
+    datasets = tuple(record["reproduction"]["datasets"])
+    numbers = tuple(number for number in reproduction.numbers if number.dataset in datasets)
+    reproduction = replace(reproduction, datasets=datasets, numbers=numbers)
+    assert record["reproduction"] == json.loads(json.dumps(to_plain(reproduction)))
+    runs = [(run["labels"], _record(run["record"])) for run in record["runs"]]
+    ancestors = {each["digest"]: _record(each) for each in record["ancestors"]}
+    trials = reproduction.trials(len({labels["seed"] for labels, _ in runs}))
+    assert [labels for labels, _ in runs] == [dict(trial.labels) for trial in trials]
+    for trial, (_, run) in zip(trials, runs, strict=True):
+        assert from_plain(Recipe, run.trial["recipe"], "recipe") == trial.recipe
+        assert [from_plain(Recipe, ancestors[parent].trial["recipe"], "recipe") for parent in run.trial["parents"]] == [
+            parent.recipe for parent in trial.parents
+        ]
+    for run in (*(run for _, run in runs), *ancestors.values()):
+        assert run.environment["versions"]["torch"] and run.environment["hardware"]["processor"]
+        assert run.data_digest and run.seconds > 0
+        assert len(unpack_predictions(run.predictions)) == 10_000
+    for row in record["numbers"]:
+        metric = {"test": "test_accuracy", "tta": "tta_accuracy"}[row["quantity"]]
+        cell = [(path, row[path]) for path, _ in reproduction.grid]
+        values = [100 * run.metrics[metric] for labels, run in runs if all(labels[path] == at for path, at in cell)]
+        assert row["measured"] == pytest.approx(statistics.fmean(values), rel=1e-12) and row["n"] == len(values)
+        if len(values) > 1:
+            half = scipy.stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+            assert [row["low"], row["high"]] == pytest.approx(
+                [row["measured"] - half, row["measured"] + half], rel=1e-9
+            )
+
+
+def _record(plain):
+    history = tuple(tuple(row) for row in plain["history"])
+    return Record(**{name: value for name, value in plain.items() if name != "schema"} | {"history": history})
+
+
+def _miniature_parameters():
+    """Return every file; the first of each folder and form is run every day, the others are slow together."""
+    seen, found = set(), []
+    for path in FILES:
+        reproduction = read_reproduction(path)
+        family = (path.parent, reproduction.downstream is None, reproduction.tta is None)
+        found.append(pytest.param(path, marks=[pytest.mark.slow] if family in seen else [], id=_name(path)))
+        seen.add(family)
+    return found
+
+
+class _Here:
+    """Stands for a pool of workers: what is handed in is done at once, in this process."""
+
+    def submit(self, work, *arguments):
+        future = Future()
+        future.set_result(work(*arguments))
+        return future
+
+
+@pytest.fixture
+def no_workers(monkeypatch):
+    """Spare each of many runs the start of a process; tests/reproductions has some that start theirs."""
+    news = queue.SimpleQueue()
+    monkeypatch.setattr(executor, "_pool", lambda *_: contextlib.nullcontext((_Here(), news)))
+    monkeypatch.setattr(executor, "_progress_queue", news)
+
+
+@pytest.mark.parametrize("path", _miniature_parameters())
+def test_every_miniature_runs(path, no_workers):
+    full = read_reproduction(path)
+    small = miniature(full)
+    found = reproduce(small, workers=1, threads=1, device="cpu", progress=False)
+    points = math.prod(min(2, len(values)) for _, values in full.grid)
+    assert len(found.runs) == points and not any(record.diverged for _, record in found.runs)
+    assert set(found.table["quantity"]) == ({"test"} if full.tta is None else {"test", "tta"})
+    assert found.table["measured"].between(0, 100).all() and found.table["paper"].isna().all()
+    assert len(found.pictures) == (0 if full.picture_units is None else points)
+    for (trial, record), whole in zip(found.runs, [full.trials()[0]] * points, strict=True):
+        recipe, big = trial.recipe, whole.recipe
+        for field in ("augmentation", "schedule", "label_smoothing", "start", "trained"):
+            assert getattr(recipe, field) == getattr(big, field), field
+        assert recipe.optimizer == big.optimizer and recipe.model.norm == big.model.norm
+        assert len(record.trial["parents"]) == len(whole.parents)
 
 
 @pytest.mark.parametrize("folder", MEASURED["results"]())
@@ -93,8 +190,10 @@ def test_every_calibration_is_of_the_probe_as_it_stands_and_follows_from_its_cou
         assert row["holds"] == holds
 
 
-def test_the_page_of_results_is_what_the_records_say():
+def test_the_pages_of_results_are_what_the_records_say():
     assert MEASURED["PAGE"].read_text(encoding="utf-8") == MEASURED["page"](), "run python docs/measured.py"
+    written = MEASURED["REPRODUCED"].read_text(encoding="utf-8")
+    assert written == REPRODUCED["reproductions_text"](EXPERIMENTS), "run python docs/measured.py"
 
 
 @pytest.mark.parametrize("folder", ["digits_false-effect", "digits_false-effect_pilot"])

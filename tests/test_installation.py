@@ -110,10 +110,10 @@ def test_build_backend_is_pinned_within_its_range(pinned):
 
 
 def test_environment_asks_for_the_ranges_of_pyproject(conda, conda_pip):
-    ranges = CORE | EXTRAS["notebooks"] | EXTRAS["ffcv"]
+    ranges = CORE | EXTRAS["notebooks"] | EXTRAS["ffcv"] | EXTRAS["tensorboard"]
     listed = conda | requirements([line for line in conda_pip if not line.startswith("-e")])
     shared = set(listed) & set(ranges)
-    assert {"numpy", "scipy", "matplotlib", "jupyterlab", "torch", "lion-pytorch", "ffcv"} <= shared
+    assert {"numpy", "scipy", "matplotlib", "jupyterlab", "torch", "lion-pytorch", "ffcv", "tensorboard"} <= shared
     assert {name: str(listed[name].specifier) for name in shared} == {
         name: str(ranges[name].specifier) for name in shared
     }

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "mlp": ["BMLP", "SMLP"],
         "multipliers": ["lr_multipliers"],
         "names": ["ParsedName", "models", "parse_name"],
+        "resnet": ["ResNet18", "ResNet152"],
         "scale_invariance": ["scale_invariant_parameters"],
         "scaling_mlps": ["export_scaling_mlps", "load_scaling_mlps"],
     },

@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from mlptheory.base import invalid, unknown_name
-from mlptheory.models.names import ParsedName, parse_name
+from mlptheory.models.names import RESNETS, ParsedName, parse_name
 
 Norm = Literal["layer", "batch", "none"]
 Activation = Literal["gelu", "relu"]
 Parametrization = Literal["standard", "ntk", "mup"]
 Variant = Literal["paper", "authors"]
+
+# Of the options that act on hidden layers or on their width, those that a fixed architecture has.
+_LINEAR = {
+    "norm": ("layer", "none"),
+    "activation": (None,),
+    "dropout": (0,),
+    "skip": (None, False),
+    "parametrization": ("standard", "ntk"),
+    "variant": ("paper",),
+}
+_RESNET = {
+    "norm": ("batch",),
+    "activation": (None, "relu"),
+    "dropout": (0,),
+    "skip": (None, True),
+    "parametrization": ("standard",),
+    "variant": ("paper",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +42,17 @@ class ModelConfig:
     Attributes
     ----------
     name : str
-        S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], CNN-{depth}/Wi-{width}, Linear, or a registered
-        name.
+        S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], CNN-{depth}/Wi-{width}, Linear, ResNet-18,
+        ResNet-152, or a registered name.
     norm : str
-        Normalization before each block: layer, batch or none. A CNN's "layer" is GroupNorm.
+        Normalization before each block: layer, batch or none. A CNN's "layer" is GroupNorm. ResNets have "batch", after
+        each convolution, and it has to be said.
     activation : str or None
-        gelu or relu; None: relu for S-MLP (the paper's text), gelu for the others and the authors' variant.
+        gelu or relu; None: relu for S-MLP (the paper's text) and ResNets, gelu for the others and the authors' variant.
     dropout : float
         Probability, in [0, 1), that a hidden unit is dropped after its activation.
     skip : bool or None
-        Residual connection around each block; None: B-MLP has it, the others do not.
+        Residual connection around each block; None: B-MLP and ResNets have it, the others do not.
     parametrization : str
         standard (PyTorch's initialization), ntk or mup.
     output_scale : float
@@ -84,22 +104,15 @@ class ModelConfig:
         if family == "CNN" and self.variant != "paper":
             raise invalid("variant", self.variant, f"'paper' for {self.name!r}: the authors' variant is of MLPs")
         if family == "Linear":
-            self._refuse_what_needs_hidden_layers()
+            self._allow_only(_LINEAR, "which has no hidden layer")
+        if family in RESNETS:
+            self._allow_only(_RESNET, "whose architecture is He et al.'s")
 
-    def _refuse_what_needs_hidden_layers(self) -> None:
-        """Let pass only the defaults, and norm = "none", of the options that act on hidden layers or on their width."""
-        allowed = {
-            "norm": ("layer", "none"),
-            "activation": (None,),
-            "dropout": (0,),
-            "skip": (None, False),
-            "parametrization": ("standard", "ntk"),
-            "variant": ("paper",),
-        }
+    def _allow_only(self, allowed: Mapping[str, tuple[Any, ...]], reason: str) -> None:
         for option, values in allowed.items():
             if getattr(self, option) not in values:
                 expected = " or ".join(map(repr, values))
-                raise invalid(option, getattr(self, option), f"{expected} for {self.name!r}, which has no hidden layer")
+                raise invalid(option, getattr(self, option), f"{expected} for {self.name!r}, {reason}")
 
     @property
     def parsed(self) -> ParsedName:
@@ -121,9 +134,9 @@ class ModelConfig:
         ('relu', False)
         """
         family = self.parsed.family
-        relu = family == "S" and self.variant == "paper"
+        relu = family in RESNETS or (family == "S" and self.variant == "paper")
         activation = None if family == "Linear" else self.activation or ("relu" if relu else "gelu")
-        skip = family == "B" if self.skip is None else self.skip
+        skip = family in ("B", *RESNETS) if self.skip is None else self.skip
         return dataclasses.replace(self, activation=activation, skip=skip)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from mlptheory.base import invalid, unknown_name
 from mlptheory.base.random import key, torch_generator
 from mlptheory.models.config import ModelConfig
-from mlptheory.models.names import models
+from mlptheory.models.names import RESNETS, models
 
 
 def build(
@@ -29,7 +29,8 @@ def build(
     Parameters
     ----------
     name : str
-        "S-6/Wi-1024", "B-12/Wi-1024", "B-6/Wi-512/E-2", "CNN-3/Wi-32", "Linear", or a registered name.
+        "S-6/Wi-1024", "B-12/Wi-1024", "B-6/Wi-512/E-2", "CNN-3/Wi-32", "Linear", "ResNet-18", "ResNet-152", or a
+        registered name.
     image_size : int or (int, int)
         Height and width.
     channels : int
@@ -40,7 +41,7 @@ def build(
         Of the initialization, and of nothing else; the global random state is left alone.
     **options
         Any other field of `ModelConfig`: norm, activation, dropout, skip, parametrization, output_scale,
-        base_width, variant.
+        base_width, variant; norm is "batch" for ResNets, which have no other.
 
     Returns
     -------
@@ -63,7 +64,8 @@ def build(
     for option in options:
         if option not in allowed:
             raise unknown_name("model option", option, allowed)
-    config = ModelConfig(name=name, **options)
+    own = {"norm": "batch"} if name in RESNETS else {}
+    config = ModelConfig(name=name, **{**own, **options})
     return model_from_config(config, image_size=image_size, channels=channels, num_classes=num_classes, seed=seed)
 
 

@@ -26,14 +26,29 @@ class Dense(nn.Linear):
 
 
 class Convolution(nn.Conv2d):
-    """A 3x3 convolution with padding 1, drawn by `initialize_layer` and not on construction."""
+    """A convolution, 3x3 with padding 1 unless said, drawn by `initialize_layer` and not on construction."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int, rule: LayerRule) -> None:
-        super().__init__(channels_in, channels_out, kernel_size=3, stride=stride, padding=1)
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        stride: int,
+        rule: LayerRule,
+        *,
+        kernel_size: int = 3,
+        padding: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(channels_in, channels_out, kernel_size, stride=stride, padding=padding, bias=bias)
         self.rule = rule
 
     def reset_parameters(self) -> None:
         """Draw nothing: nn.Conv2d would draw from the global generator."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (N, channels_in, H, W) to (N, channels_out, H', W')."""
+        stride = _stride_that_acts(x, self.stride[0])
+        return F.conv2d(x, self.weight, self.bias, stride=stride, padding=self.padding)
 
 
 class _Scaled(nn.Module):
@@ -77,7 +92,16 @@ class ScaledConvolution(_Scaled):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (N, channels_in, H, W) to (N, channels_out, ceil(H / stride), ceil(W / stride))."""
         scaled = x * self.rule.weight_scale
-        return F.conv2d(scaled, self.weight, self.scaled_bias(), stride=self.stride, padding=1)
+        return F.conv2d(scaled, self.weight, self.scaled_bias(), stride=_stride_that_acts(x, self.stride), padding=1)
+
+
+def _stride_that_acts(x: torch.Tensor, stride: int) -> tuple[int, int]:
+    """Return a convolution's strides, 1 along a side of one pixel, where with half the kernel as padding none acts.
+
+    There torch's bfloat16 gradient of the weights reads memory that nobody wrote (2.13 on a CPU, width 1, stride 2).
+    """
+    height, width = x.shape[2:]
+    return stride if height > 1 else 1, stride if width > 1 else 1
 
 
 def dense(fan_in: int, fan_out: int, role: Role, parametrization: str, width_ratio: float) -> nn.Module:
@@ -96,14 +120,14 @@ def convolution(
 
 
 def initialize_layer(layer: nn.Module, generator: torch.Generator) -> None:
-    """Draw a layer's weight, then its bias, by its rule.
+    """Draw a layer's weight, then its bias if it has one, by its rule.
 
     Always in float32 on the CPU, so that neither the device nor the dtype changes the draw; on the meta device
     nothing is drawn.
     """
     rule: LayerRule = layer.rule
     for parameter, size in ((layer.weight, rule.weight_size), (layer.bias, rule.bias_size)):
-        if parameter.is_meta:
+        if parameter is None or parameter.is_meta:
             continue
         draw = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
         if rule.law == "normal":

@@ -53,5 +53,7 @@ def lr_multipliers(model: nn.Module, optimizer: str) -> dict[str, float]:
             factors = {"weight": module.rule.weight_lr[column], "bias": module.rule.bias_lr[column]}
         else:
             continue
-        multipliers.update({f"{path}.{name}": factor for name, factor in factors.items()})
+        # A convolution before a normalization may have no bias.
+        factors = {f"{path}.{name}": factor for name, factor in factors.items()}
+        multipliers.update({name: factor for name, factor in factors.items() if name in multipliers})
     return multipliers

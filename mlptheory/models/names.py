@@ -22,10 +22,20 @@ models.register_lazily(
 models.register_lazily(
     "Linear", "mlptheory.models.linear:build_linear", summary="Linear: softmax regression, no hidden layer"
 )
+models.register_lazily(
+    "ResNet-18", "mlptheory.models.resnet:build_resnet18", summary="ResNet-18: residual blocks of two 3x3 convolutions"
+)
+models.register_lazily(
+    "ResNet-152", "mlptheory.models.resnet:build_resnet152", summary="ResNet-152: residual bottlenecks, as in Table 7"
+)
 
 BUILT_IN_FAMILIES = ("S", "B", "CNN")
-BUILT_IN_FULL_NAMES = ("Linear",)
-PATTERN = "S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], CNN-{depth}/Wi-{width} or Linear"
+RESNETS = ("ResNet-18", "ResNet-152")
+BUILT_IN_FULL_NAMES = ("Linear", *RESNETS)
+PATTERN = (
+    "S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], CNN-{depth}/Wi-{width}, Linear, "
+    "ResNet-18 or ResNet-152"
+)
 DEFAULT_EXPANSION = 4
 
 _STRICT = re.compile(r"([A-Za-z][A-Za-z0-9]*)-([0-9]{1,9})/Wi-([0-9]{1,9})(?:/E-([0-9]{1,9}))?")
@@ -63,8 +73,8 @@ def parse_name(name: str) -> ParsedName:
     Parameters
     ----------
     name : str
-        ``S-{depth}/Wi-{width}``, ``B-{depth}/Wi-{width}[/E-{expansion}]``, ``CNN-{depth}/Wi-{width}``, ``Linear``, the
-        same with a registered family, or a registered full name.
+        ``S-{depth}/Wi-{width}``, ``B-{depth}/Wi-{width}[/E-{expansion}]``, ``CNN-{depth}/Wi-{width}``, ``Linear``,
+        ``ResNet-18``, ``ResNet-152``, the same with a registered family, or a registered full name.
 
     Returns
     -------

@@ -73,6 +73,7 @@ class Run(Setting):
     batch: int = 0
     step: int = 0
     history: list[HistoryRow] = field(default_factory=list)
+    on_history: Callable[[Sequence[HistoryRow]], None] | None = None
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -156,6 +157,7 @@ class Run(Setting):
         self.loss_sum, self.hits, self.count = self._zero(), self._zero(), 0
         finite = torch.stack([torch.isfinite(parameter).all() for parameter in self.model.parameters()]).all()
         self.first_bad_step.masked_fill_(~finite & (self.first_bad_step < 0), self.step)
+        self._tell_history()
 
     def evaluate(self, split: str) -> Evaluation:
         """Evaluate the model as it stands on "test" or "validation"."""
@@ -174,6 +176,11 @@ class Run(Setting):
         if due:
             optimizer_state = self.optimizer.state_dict()
             self.history += self.look(due, self.model, optimizer_state, self.step, self.epoch, self.history)
+        self._tell_history()
+
+    def _tell_history(self) -> None:
+        if self.on_history is not None:
+            self.on_history(self.history)
 
     def state(self) -> dict[str, Any]:
         """Return everything that decides how the run goes on."""
@@ -194,6 +201,7 @@ class Run(Setting):
         self.epoch, self.batch, self.step, self.count = state["counts"]
         self.history = [tuple(row) for row in state["history"]]
         self.earlier_s = state["seconds"]
+        self._tell_history()
 
 
 def train(
@@ -206,6 +214,7 @@ def train(
     checkpoint: str | Path | None = None,
     checkpoint_every_s: float = 60.0,
     on_step: Callable[[int, int], None] | None = None,
+    on_history: Callable[[Sequence[HistoryRow]], None] | None = None,
 ) -> Trained:
     """Train a model as a recipe says.
 
@@ -227,6 +236,9 @@ def train(
         Seconds between checkpoints.
     on_step : callable, optional
         Called with (steps taken, steps in all) after every step; for progress bars.
+    on_history : callable, optional
+        Called with the history so far whenever it may have grown, the first time before the first step: with the
+        rows up to the checkpoint that the run resumes from, if it does. For logs.
 
     Returns
     -------
@@ -254,7 +266,7 @@ def train(
         )
     require_registered(observers)
     examples = prepare_examples(recipe.data, recipe.seed, data_root)
-    run = Run(recipe, examples, device, precision, start_weights)
+    run = Run(recipe, examples, device, precision, start_weights, on_history=on_history)
     # A caller's autocast must reach neither the batches nor the backward pass.
     with autocast("float32", device):
         run_to_end(run, observers, checkpoint, checkpoint_every_s, on_step)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlptheory.base.errors import InputError, invalid
+from mlptheory.models.names import RESNETS
 from mlptheory.training.recipe import Recipe
 
 FAMILIES = ("S", "B", "CNN", "Linear")
@@ -66,6 +67,8 @@ def _obstacle(recipe: Recipe) -> InputError | None:
         return invalid("trained", recipe.trained, "'all' in an ensemble")
     if recipe.optimizer.head_lr is not None:
         return invalid("optimizer.head_lr", recipe.optimizer.head_lr, "None in an ensemble")
+    if recipe.model.parsed.family in RESNETS:
+        return invalid("model.name", recipe.model.name, "a model without batch normalization in an ensemble")
     if recipe.model.norm == "batch":
         return invalid("model.norm", recipe.model.norm, "'layer' or 'none' in an ensemble")
     if budget.microbatch is not None and budget.microbatch < budget.batch_size:

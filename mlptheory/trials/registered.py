@@ -53,7 +53,7 @@ class MeasureContext:
     parents : sequence of nn.Module
         The parents' models, in order.
     parent_predictions : sequence of ndarray of int
-        Classes that the parents predict for the test set.
+        Classes that the parents predict for the test set, where the trial has no recipe of its own.
     examples : Examples
         Data of the trial's recipe, or of its first parent's.
     recipe : Recipe or None

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import nn
 
 from mlptheory.training import (
+    Examples,
     Recipe,
     Trained,
     build_recipe_model,
@@ -23,6 +25,7 @@ from mlptheory.training import (
     train_ensemble,
 )
 from mlptheory.training.device import weight_dtype
+from mlptheory.training.observation import HistoryRow
 from mlptheory.trials.environment import describe_environment
 from mlptheory.trials.record import Record, finite_or_none, pack_predictions
 from mlptheory.trials.registered import MeasureContext, measures
@@ -63,7 +66,11 @@ class Task:
     ensemble: Mapping[str, Any] | None = None
 
 
-def run_trial(task: Task, on_step: Callable[[int, int], None] | None = None) -> tuple[Record, bytes | None]:
+def run_trial(
+    task: Task,
+    on_step: Callable[[int, int], None] | None = None,
+    on_history: Callable[[Sequence[HistoryRow]], None] | None = None,
+) -> tuple[Record, bytes | None]:
     """Run a trial to its record.
 
     Parameters
@@ -71,6 +78,8 @@ def run_trial(task: Task, on_step: Callable[[int, int], None] | None = None) -> 
     task : Task
     on_step : callable, optional
         Called with (steps taken, steps in all) after every step.
+    on_history : callable, optional
+        As for `mlptheory.training.train`.
 
     Returns
     -------
@@ -96,6 +105,7 @@ def run_trial(task: Task, on_step: Callable[[int, int], None] | None = None) -> 
             start_weights=None if recipe.start == "initialization" else parent_weights[0],
             checkpoint=task.checkpoint,
             on_step=on_step,
+            on_history=on_history,
         )
     record, weights = _outcome(task, trained, parent_weights)
     earlier_s = 0.0 if trained is None else trained.earlier_s
@@ -199,22 +209,12 @@ def _measure(task: Task, trained: Trained | None, parent_weights: Sequence[dict[
     own = task.trial.recipe or recipes[0]
     examples = prepare_examples(own.data, own.seed, task.data_root)
     parents = [_load_model(recipe, weights, task) for recipe, weights in zip(recipes, parent_weights, strict=True)]
-    predictions = [
-        evaluate(
-            model,
-            examples.test,
-            normalization=prepare_examples(recipe.data, recipe.seed, task.data_root).normalization,
-            image_size=recipe.data.image_size,
-            pixel_permutation=recipe.data.pixel_permutation,
-            permute=recipe.data.permute,
-            precision=_resolved(recipe, task.schedule).precision,
-        ).predictions
-        for recipe, model in zip(recipes, parents, strict=True)
-    ]
+    # What a net was pretrained on may have other classes than what it is trained on now.
+    compared = [] if task.trial.recipe is not None else list(zip(recipes, parents, strict=True))
     context = MeasureContext(
         model=None if trained is None else trained.model,
         parents=parents,
-        parent_predictions=predictions,
+        parent_predictions=[_predicted(recipe, model, examples, task) for recipe, model in compared],
         examples=examples,
         recipe=_resolved(own, task.schedule),
     )
@@ -223,6 +223,19 @@ def _measure(task: Task, trained: Trained | None, parent_weights: Sequence[dict[
         for name, value in measures[measurement.name](context, **dict(measurement.parameters)).items():
             found[name] = finite_or_none(value)
     return found
+
+
+def _predicted(recipe: Recipe, model: nn.Module, examples: Examples, task: Task) -> np.ndarray:
+    """Return the classes that a parent predicts for the measured trial's test set."""
+    return evaluate(
+        model,
+        examples.test,
+        normalization=prepare_examples(recipe.data, recipe.seed, task.data_root).normalization,
+        image_size=recipe.data.image_size,
+        pixel_permutation=recipe.data.pixel_permutation,
+        permute=recipe.data.permute,
+        precision=_resolved(recipe, task.schedule).precision,
+    ).predictions
 
 
 def _load_model(recipe: Recipe, weights: dict[str, torch.Tensor], task: Task) -> nn.Module:

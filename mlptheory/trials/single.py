@@ -21,6 +21,7 @@ from mlptheory.training import Recipe, build_recipe_model, data_digest, prepare_
 from mlptheory.trials.digest import trial_digest
 from mlptheory.trials.fitting import require_fitting_data
 from mlptheory.trials.kept import read_kept_run
+from mlptheory.trials.logs import RunLogs, require_log
 from mlptheory.trials.record import Record
 from mlptheory.trials.run import Task, run_trial
 from mlptheory.trials.schedule import plan_schedule
@@ -37,6 +38,7 @@ def run_recipe(
     data_root: str | None = None,
     threads: int | None = None,
     device: str | None = None,
+    log: str | None = None,
     progress: bool = True,
 ) -> Record:
     """Train a recipe, unless the folder holds its record already.
@@ -46,7 +48,8 @@ def run_recipe(
     recipe : Recipe
     out : path-like
         Gets model.safetensors and, of a built-in model, the model.json with which `mlptheory.models.load_model` reads
-        it; record.json with the paper's numbers and the weights' SHA-256, and a store with the checkpoint.
+        it; record.json with the paper's numbers and the weights' SHA-256, a store with the checkpoint, and
+        metrics.jsonl, the record's history as it grows: ``pandas.read_json(path, lines=True)`` makes it a table.
     parent : path-like, optional
         Folder of an earlier call, whose weights the recipe starts from if its start is "parent" or "body".
     paper : mapping, optional
@@ -57,6 +60,8 @@ def run_recipe(
         CPU threads, part of the digest; all cores if None.
     device : str, optional
         The best that torch finds, if None.
+    log : {"tensorboard"}, optional
+        Write the history as TensorBoard's event files too, under out/tensorboard.
     progress : bool
         Show a progress bar.
 
@@ -68,8 +73,10 @@ def run_recipe(
     ------
     InputError
         If the recipe does not fit its data or its parent, the folder cannot be written or holds another recipe's
-        record, or the parent's folder holds no record, or other weights than its record's.
+        record, the parent's folder holds no record, or other weights than its record's, or the log is unknown or
+        needs a package that is not installed.
     """
+    require_log(log)
     folder = writable_folder("out", out)
     if threads is not None:
         require_integer("threads", threads, 1)
@@ -89,28 +96,23 @@ def run_recipe(
     _refuse_other_record(folder, digest)
     store = FolderStore(folder / "store")
     record, weights = store.get(digest), store.get_weights(digest)
-    if record is None or weights is None:
-        task = Task(
-            trial=trial,
-            digest=digest,
-            parent_digests=() if ancestor is None else (ancestor.digest,),
-            parent_weights=() if ancestor is None else (ancestor.weights,),
-            schedule=schedule,
-            data_root=data_root,
-            checkpoint=store.checkpoint_path(digest),
-            keep_weights=True,
-        )
-        # The delay keeps an empty bar from standing above the message of a recipe that is refused.
-        with tqdm(disable=not progress, unit="step", dynamic_ncols=True, delay=0.1) as bar:
-
-            def advance(step: int, total: int) -> None:
-                bar.total = total
-                bar.update(step - bar.n)
-
-            record, weights = run_trial(task, advance)
-        store.put_weights(digest, weights)
-        store.put(record)
-        store.drop_checkpoint(digest)
+    with RunLogs(folder, digest, log) as logs:
+        if record is None or weights is None:
+            task = Task(
+                trial=trial,
+                digest=digest,
+                parent_digests=() if ancestor is None else (ancestor.digest,),
+                parent_weights=() if ancestor is None else (ancestor.weights,),
+                schedule=schedule,
+                data_root=data_root,
+                checkpoint=store.checkpoint_path(digest),
+                keep_weights=True,
+            )
+            record, weights = _run_with_bar(task, logs, progress)
+            store.put_weights(digest, weights)
+            store.put(record)
+            store.drop_checkpoint(digest)
+        logs.finish(record.history)
     _write_model(folder, record, recipe, weights, data_root)
     shown = {
         **json.loads(record.to_json())["record"],
@@ -119,6 +121,17 @@ def run_recipe(
     }
     write_atomically(folder / "record.json", json.dumps(shown, indent=1) + "\n")
     return record
+
+
+def _run_with_bar(task: Task, logs: RunLogs, progress: bool) -> tuple[Record, bytes]:
+    # The delay keeps an empty bar from standing above the message of a recipe that is refused.
+    with tqdm(disable=not progress, unit="step", dynamic_ncols=True, delay=0.1) as bar:
+
+        def advance(step: int, total: int) -> None:
+            bar.total = total
+            bar.update(step - bar.n)
+
+        return run_trial(task, advance, logs.follow)
 
 
 def _write_model(folder: Path, record: Record, recipe: Recipe, weights: bytes, data_root: str | None) -> None:

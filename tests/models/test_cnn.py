@@ -64,3 +64,20 @@ def test_every_option_trains_on_digits_shaped_images(norm, parametrization):
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
     weights = [parameter for name, parameter in model.named_parameters() if name.endswith("weight")]
     assert all(weight.grad.abs().sum() > 0 for weight in weights)
+
+
+@pytest.mark.parametrize("parametrization", ["standard", "ntk"])
+@pytest.mark.parametrize("shape", [(5, 1), (1, 5), (1, 1), (2, 2)])
+def test_bfloat16_gradients_are_those_of_float32_where_images_end_in_one_pixel(shape, parametrization):
+    model = build("CNN-3/Wi-32", image_size=shape, channels=2, num_classes=4, parametrization=parametrization)
+    x = torch.randn(6, 2, *shape, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for enabled in (False, True):
+        # Memory with numbers in it is given back, for a gradient that is partly unwritten to find.
+        litter = [torch.full((2**18,), 1e30) for _ in range(8)]
+        del litter
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            logits = model(x)
+        gradients.append(torch.autograd.grad(logits.float().square().sum(), list(model.parameters())))
+    for exact, found in zip(*gradients, strict=True):
+        assert (found - exact).norm() <= 0.1 * exact.norm()

@@ -23,6 +23,8 @@ def test_it_goes_to_json_and_back():
         ({"name": "B-6/Wi-8"}, "gelu", True),
         ({"name": "B-6/Wi-8", "skip": False, "activation": "relu"}, "relu", False),
         ({"name": "CNN-3/Wi-8"}, "gelu", False),
+        ({"name": "ResNet-18", "norm": "batch"}, "relu", True),
+        ({"name": "ResNet-152", "norm": "batch", "activation": "relu", "skip": True}, "relu", True),
     ],
 )
 def test_what_is_left_open_is_the_architectures_choice(options, activation, skip):

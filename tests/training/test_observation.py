@@ -1,4 +1,5 @@
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -118,3 +119,37 @@ def test_a_split_that_is_not_there_is_refused():
 def test_a_bad_schedule_is_refused(every):
     with pytest.raises(InputError, match=r"observer\.every = "):
         Observer(name="evaluation", every=every)
+
+
+def test_the_history_is_told_as_it_grows_and_again_from_the_checkpoint(tmp_path):
+    steps, told = [], []
+
+    def on_step(step, total):
+        steps.append(step)
+        if step == 8 and steps.count(8) == 1:
+            raise KeyboardInterrupt
+
+    given = {"device": "cpu", "checkpoint": tmp_path / "run.pt", "checkpoint_every_s": 0, "on_step": on_step}
+    listen = {"on_history": lambda history: told.append((len(steps), tuple(history)))}
+    observer = Observer(name="evaluation", every="doubling")
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, (observer,), **given, **listen)
+    before = len(told)
+    assert told[0][0] == 0 and {row[0] for row in told[0][1]} == {0}
+    trained = train(RECIPE, (observer,), **given, **listen)
+    stopped = told[before - 1][1]
+    assert told[before] == (8, stopped), "the checkpoint's rows come before the next step"
+    assert told[-1][1] == trained.history and len(trained.history) > len(stopped) > 0
+    assert all(later[1][: len(earlier[1])] == earlier[1] for earlier, later in pairwise(told))
+    assert train(RECIPE, (observer,), device="cpu").history == trained.history
+
+
+def test_without_a_checkpoint_an_empty_history_is_told_before_the_first_step():
+    steps, told = [], []
+    train(
+        RECIPE,
+        device="cpu",
+        on_step=lambda *step: steps.append(step),
+        on_history=lambda h: told.append((len(steps), len(h))),
+    )
+    assert told[0] == (0, 0) and told[-1][1] == 10

@@ -96,7 +96,9 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatc
     steps = []
     run_trial = single.run_trial
     monkeypatch.setattr(
-        single, "run_trial", lambda task, report: run_trial(task, lambda *step: (steps.append(step[0]), report(*step)))
+        single,
+        "run_trial",
+        lambda task, report, follow: run_trial(task, lambda *step: (steps.append(step[0]), report(*step)), follow),
     )
     resumed = run_recipe(RECIPE, out=tmp_path / "stopped", threads=1, device="cpu", progress=False)
     assert steps == list(range(6, 17))

@@ -1,0 +1,103 @@
+"""What of a paper was reproduced, and what was not run: tables written from experiments/ and experiments/results/.
+
+``python docs/measured.py`` writes them to docs/reproduced.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from measured_quantities import machine
+
+from mlptheory.reports import markdown_table
+from mlptheory.reproductions import Reproduction, read_reproduction
+
+QUANTITIES = {"test": "accuracy", "tta": "accuracy, TTA", "real": "accuracy, ReaL"}
+HEAD = """\
+# What was reproduced, and what was not run
+
+A row for each number of the paper and each point that was measured, written from the files and records under
+`experiments/`. Accuracy is on the test set after the last step, in percent; brackets are 95 % t intervals over seeds,
+and one run has none. "±" is the paper's, which does not say what it is.
+
+`mlptheory reproduce experiments/PATH.toml` runs a file, in small and within seconds with `--miniature`.
+"""
+
+
+def reproductions_text(experiments: Path) -> str:
+    """Return the page: the tables of all files, a section for each folder, and under each where its runs come from."""
+    found = list(reproduction_records(experiments).values())
+    files = {path: read_reproduction(path) for path in sorted(experiments.rglob("*.toml"))}
+    by_file = {
+        path: [record for record in found if record["reproduction"]["name"] == reproduction.name]
+        for path, reproduction in files.items()
+    }
+    run = sum(bool(records) for records in by_file.values())
+    parts = [HEAD, f"{run} of {len(files)} files were run.\n"]
+    for folder in sorted({path.parent for path in files}):
+        here = [path for path in files if path.parent == folder]
+        rows = [row for path in here for row in _rows(files[path], by_file[path])]
+        notes = [note for path in here for record in by_file[path] for note in _evidence(record)]
+        parts += [
+            f"## `{folder.relative_to(experiments).as_posix()}`\n",
+            markdown_table(rows, ["recipe", "dataset", "what", "measured (%)", "runs", "paper (%)"]),
+            *(["\n".join(notes) + "\n"] if notes else []),
+        ]
+    return "\n".join(parts)
+
+
+def reproduction_records(experiments: Path) -> dict[str, dict[str, Any]]:
+    """Return every record of a reproduction, by its path under experiments/results, without its ending."""
+    results = experiments / "results"
+    return {
+        path.relative_to(results).with_suffix("").as_posix(): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(results.rglob("*.json"))
+    }
+
+
+def _rows(reproduction: Reproduction, records: list[dict[str, Any]]) -> Iterator[list[str]]:
+    title = f"`{reproduction.name.rpartition('/')[2]}`"
+    paper = {(number.dataset, number.quantity): number for number in reproduction.numbers}
+    for row in (row for record in records for row in record["numbers"]):
+        cell = [f"{path.rpartition('.')[2]} {row[path]}" for path, _ in reproduction.grid]
+        number = paper.pop((row["dataset"], row["quantity"]), None)
+        interval = "" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
+        yield [
+            title,
+            row["dataset"],
+            ", ".join([QUANTITIES[row["quantity"]], *cell]),
+            f"{row['measured']:.2f}{interval}",
+            str(row["n"]),
+            _paper(number),
+        ]
+    for number in paper.values():
+        yield [title, number.dataset, QUANTITIES[number.quantity], "not run", "", _paper(number)]
+    if not records and not reproduction.numbers:
+        yield [title, ", ".join(reproduction.datasets), "points or pictures of a figure", "not run", "", ""]
+
+
+def _paper(number: Any) -> str:
+    if number is None:
+        return ""
+    return f"{number.percent}" + ("" if number.spread is None else f" ± {number.spread}")
+
+
+def _evidence(record: dict[str, Any]) -> Iterator[str]:
+    """Yield what a record rests on: seeds, lengths, how it was run, its data and the machine."""
+    runs = [run["record"] for run in record["runs"]]
+    first, every = runs[0], [*runs, *record["ancestors"]]
+    recipe, execution = first["trial"]["recipe"], first["trial"]["execution"]
+    seeds = ", ".join(sorted({str(run["labels"]["seed"]) for run in record["runs"]}))
+    data = ", ".join(sorted({each["data_digest"][:16] for each in every}))
+    minutes = sum(each["seconds"] for each in every) / 60
+    train = [run["metrics"].get("train_accuracy") for run in runs]
+    training = f" Training accuracy in the last epoch {100 * train[0]:.2f} %." if len(train) == 1 and train[0] else ""
+    yield (
+        f"- `{record['reproduction']['name']}`: {record['reproduction']['source']}. Seeds {seeds}; "
+        f"{recipe['budget']['amount']} {recipe['budget']['unit']} at batch size {recipe['budget']['batch_size']}."
+        f"{training} {execution['precision']}, {execution['threads']} thread(s), {minutes:.0f} min in all on "
+        f"{machine(first['environment'])}. Data {data}, record {first['digest'][:16]}."
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from mlptheory.probes.drawing import batch_axis, draw_means, share_scale
 from mlptheory.probes.transfer.cells import Cells
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mlptheory.probes.transfer.design import Transfer
 
 GRAY = "0.45"
+OPTIMIZERS = {"lion": "Lion", "adamw": "AdamW", "sgd": "SGD"}
 
 
 def draw(probe: Transfer, result: Result) -> Figure:
@@ -30,11 +32,11 @@ def draw(probe: Transfer, result: Result) -> Figure:
         _over_batch_sizes(probe, cells, "probing", probed)
         _baselines(probed, {"untrained body": cells.beside("untrained", "probing")})
         _over_batch_sizes(probe, cells, "finetuning", finetuned)
-        _baselines(
+        from_scratch = _baselines(
             finetuned,
             {
-                f"scratch, {probe.optimizer}": cells.column("run", "scratch"),
-                "scratch, SGD": cells.column("run", "scratch-as-finetuning"),
+                f"from scratch, {OPTIMIZERS[probe.optimizer]}": cells.column("run", "scratch"),
+                "from scratch, as fine-tuning": cells.column("run", "scratch-as-finetuning"),
             },
         )
         probed.set_title("linear probe")
@@ -43,6 +45,8 @@ def draw(probe: Transfer, result: Result) -> Figure:
         _summary(probe, cells, summary)
         share_scale([probed, finetuned, summary])
         probed.legend(fontsize="x-small")
+        if from_scratch:
+            finetuned.legend(handles=from_scratch, fontsize="x-small")
     return figure
 
 
@@ -64,23 +68,13 @@ def _over_batch_sizes(probe: Transfer, cells: Cells, stage: str, axes: Axes) -> 
     batch_axis(axes, probe.sizes, "batch size of pretraining")
 
 
-def _baselines(axes: Axes, levels: dict[str, np.ndarray]) -> None:
+def _baselines(axes: Axes, levels: dict[str, np.ndarray]) -> list[Line2D]:
+    """Draw a gray line at each mean, where no run is missing."""
     known = {text: values.mean() for text, values in levels.items() if not np.isnan(values).any()}
-    highest = max(known.values(), default=0.0)
-    for text, level in known.items():
-        axes.axhline(level, color=GRAY, linewidth=1, linestyle=":")
-        above = level == highest
-        axes.annotate(
-            text,
-            (1, level),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2, 2 if above else -2),
-            textcoords="offset points",
-            ha="right",
-            va="bottom" if above else "top",
-            fontsize="x-small",
-            color=GRAY,
-        )
+    return [
+        axes.axhline(level, color=GRAY, linewidth=1, linestyle=style, label=text)
+        for (text, level), style in zip(known.items(), (":", "-."), strict=False)
+    ]
 
 
 def _summary(probe: Transfer, cells: Cells, axes: Axes) -> None:
@@ -91,8 +85,8 @@ def _summary(probe: Transfer, cells: Cells, axes: Axes) -> None:
         "probe": _by_arm(cells, "probing", "test_accuracy"),
         "fine-tuned": _by_arm(cells, "finetuning", "test_accuracy"),
         "with TTA": _by_arm(cells, "finetuning", "tta_accuracy"),
-        f"scratch, {probe.optimizer}": [(cells.column("run", "scratch"), GRAY, True)],
-        "scratch, SGD": [(cells.column("run", "scratch-as-finetuning"), GRAY, True)],
+        f"scratch, {OPTIMIZERS[probe.optimizer]}": [(cells.column("run", "scratch"), GRAY, True)],
+        "scratch, as tuning": [(cells.column("run", "scratch-as-finetuning"), GRAY, True)],
     }
     for place, groups in enumerate(ways.values()):
         for index, (values, color, filled) in enumerate(groups):

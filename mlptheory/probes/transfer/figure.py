@@ -86,7 +86,7 @@ def _summary(probe: Transfer, cells: Cells, axes: Axes) -> None:
         "fine-tuned": _by_arm(cells, "finetuning", "test_accuracy"),
         "with TTA": _by_arm(cells, "finetuning", "tta_accuracy"),
         f"scratch, {OPTIMIZERS[probe.optimizer]}": [(cells.column("run", "scratch"), GRAY, True)],
-        "scratch, as fine-tuning": [(cells.column("run", "scratch-as-finetuning"), GRAY, True)],
+        "scratch,\nas fine-tuning": [(cells.column("run", "scratch-as-finetuning"), GRAY, True)],
     }
     for place, groups in enumerate(ways.values()):
         for index, (values, color, filled) in enumerate(groups):

@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from measured_quantities import machine
 
+from mlptheory.data import datasets
 from mlptheory.reports import markdown_table
 from mlptheory.reproductions import Reproduction, read_reproduction
 
-QUANTITIES = {"test": "accuracy", "tta": "accuracy, TTA", "real": "accuracy, ReaL"}
+QUANTITIES = {"test": "accuracy", "tta": "accuracy, TTA", "real": "accuracy, ReaL", "tta_real": "accuracy, ReaL, TTA"}
 HEAD = """\
 # What was reproduced, and what was not run
 
@@ -35,11 +37,12 @@ def reproductions_text(experiments: Path) -> str:
         path: [record for record in found if record["reproduction"]["name"] == reproduction.name]
         for path, reproduction in files.items()
     }
-    run = sum(bool(records) for records in by_file.values())
-    parts = [HEAD, f"{run} of {len(files)} files were run.\n"]
-    for folder in sorted({path.parent for path in files}):
+    parts = [HEAD, _count(files, by_file)]
+    for folder in sorted({path.parent for path in files}, key=_by_number):
         here = [path for path in files if path.parent == folder]
-        rows = [row for path in here for row in _rows(files[path], by_file[path])]
+        rows = [
+            row for path in here for row in _rows(files[path], by_file[path], _unfinished(experiments, files[path]))
+        ]
         notes = [note for path in here for record in by_file[path] for note in _evidence(record)]
         parts += [
             f"## `{folder.relative_to(experiments).as_posix()}`\n",
@@ -47,6 +50,24 @@ def reproductions_text(experiments: Path) -> str:
             *(["\n".join(notes) + "\n"] if notes else []),
         ]
     return "\n".join(parts)
+
+
+def _by_number(folder: Path) -> list[str | int]:
+    """Return what puts figure10 behind figure2."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", folder.name)]
+
+
+def _count(files: dict[Path, Reproduction], by_file: dict[Path, list[dict[str, Any]]]) -> str:
+    """Say how many files were run, and why the others were not."""
+    needed = {path: {each.recipe.data.name, *each.datasets} for path, each in files.items()}
+    rest = [path for path in files if not by_file[path]]
+    unreadable = {path: needed[path].difference(datasets) for path in rest if needed[path].difference(datasets)}
+    names = sorted(set().union(*unreadable.values()))
+    return (
+        f"{len(files) - len(rest)} of {len(files)} files were run, in full or in part. {len(unreadable)} of the others "
+        f"need a dataset that is not in the package ({', '.join(names)}), {len(rest) - len(unreadable)} more time than "
+        "there was.\n"
+    )
 
 
 def reproduction_records(experiments: Path) -> dict[str, dict[str, Any]]:
@@ -58,7 +79,18 @@ def reproduction_records(experiments: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _rows(reproduction: Reproduction, records: list[dict[str, Any]]) -> Iterator[list[str]]:
+def _unfinished(experiments: Path, reproduction: Reproduction) -> str:
+    """Return how far a run came that was not finished: its last look at the test set, from the lines it left."""
+    path = experiments / "unfinished" / f"{reproduction.name}.jsonl"
+    if not path.is_file():
+        return "not run"
+    looks = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    last = [look for look in looks if look["quantity"] == "test_accuracy"][-1]
+    budget = reproduction.recipe.budget
+    return f"{100 * last['value']:.2f} after {last['epoch']} of {budget.amount} {budget.unit}, unfinished"
+
+
+def _rows(reproduction: Reproduction, records: list[dict[str, Any]], otherwise: str) -> Iterator[list[str]]:
     title = f"`{reproduction.name.rpartition('/')[2]}`"
     paper = {(number.dataset, number.quantity): number for number in reproduction.numbers}
     for row in (row for record in records for row in record["numbers"]):
@@ -74,7 +106,7 @@ def _rows(reproduction: Reproduction, records: list[dict[str, Any]]) -> Iterator
             _paper(number),
         ]
     for number in paper.values():
-        yield [title, number.dataset, QUANTITIES[number.quantity], "not run", "", _paper(number)]
+        yield [title, number.dataset, QUANTITIES[number.quantity], otherwise, "", _paper(number)]
     if not records and not reproduction.numbers:
         yield [title, ", ".join(reproduction.datasets), "points or pictures of a figure", "not run", "", ""]
 

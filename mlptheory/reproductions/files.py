@@ -25,10 +25,10 @@ def read_reproduction(path: str | Path) -> Reproduction:
     path : path-like
         TOML with either ``[recipe]``, or ``[pretraining]`` and ``[downstream]``: recipes by their fields, where
         ``datasets`` of ``[downstream]`` lists the sets that are transferred to; ``[paper]`` with ``source``,
-        ``bibtex_key`` and, where the paper gives numbers, ``test_accuracy_percent``, ``tta_accuracy_percent``,
-        ``real_accuracy_percent`` and the same with ``_spread``: a number, or a table of numbers by dataset. Besides,
-        if wanted: ``[grid]`` of fields and their values, ``[tta]`` with the fields of `TestTimeAugmentation`, and
-        ``[picture]`` with ``units``.
+        ``bibtex_key`` and, where the paper gives numbers, ``test_accuracy_percent`` and ``test_accuracy_spread``,
+        the same with ``tta_``, ``real_`` and ``tta_real_`` in place of ``test_``: a number, or a table of numbers by
+        dataset. Besides, if wanted: ``[grid]`` of fields and their values, ``[tta]`` with the fields of
+        `TestTimeAugmentation`, and ``[picture]`` with ``units``.
 
     Returns
     -------

@@ -12,8 +12,16 @@ from mlptheory.base.errors import InputError, invalid, unknown_name
 from mlptheory.training import Recipe, TestTimeAugmentation
 from mlptheory.trials import STANDARD_OBSERVERS, Measurement, Trial
 
-QUANTITIES = {"test": "test_accuracy", "tta": "tta_accuracy", "real": "real_accuracy"}
-"""What a paper's number is of, and the metric of a record that stands beside it."""
+QUANTITIES = {
+    "test": "test_accuracy",
+    "tta": "tta_accuracy",
+    "real": "real_accuracy",
+    "tta_real": "tta_real_accuracy",
+}
+"""What a paper's number is of, and the metric of a record that stands beside it.
+
+ReaL labels are of ImageNet's images alone, and no dataset that comes with the package has them.
+"""
 
 STAGES = ("recipe", "pretraining", "downstream")
 
@@ -26,8 +34,8 @@ class PaperNumber:
     ----------
     dataset : str
         Whose test set it is of.
-    quantity : {"test", "tta", "real"}
-        Test accuracy of single images, under test-time augmentation, or against reassessed labels (ReaL).
+    quantity : {"test", "tta", "real", "tta_real"}
+        Test accuracy of single images, under test-time augmentation, or the same against reassessed labels (ReaL).
     percent : float
     spread : float or None
         What the paper puts behind ±, in percentage points.

@@ -3,6 +3,6 @@
 # Gaussian noise and with that of 600 real runs on digits, a probe and a fine-tuning of each of 300 bodies.
 #
 # Paper     none
-# Time      about 30 minutes of one CPU core, 10 of them for the runs
+# Time      31 minutes on 2 CPU cores (hyperthreads of one) busy with other work, about 10 of them for the 600 runs
 set -eu
 exec mlptheory calibrate transfer --bank-runs 600 --out "${1:-runs/calibration_transfer}"

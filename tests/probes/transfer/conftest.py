@@ -65,6 +65,11 @@ def judged(probe, table):
 
 
 @pytest.fixture(scope="session")
-def tiny_result(tmp_path_factory):
-    """A real result of real runs."""
-    return TINY.run(store=tmp_path_factory.mktemp("store"), workers=1, progress=False, planned_s=1.0)
+def tiny_store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def tiny_result(tiny_store):
+    """A real result of real runs, which later runs find in the store."""
+    return TINY.run(store=tiny_store, workers=1, progress=False, planned_s=1.0)

@@ -13,6 +13,7 @@ from PIL import Image
 from mlptheory.base import InputError
 from mlptheory.probes import load_result
 from mlptheory.probes.result import EFFECT_COLUMNS
+from mlptheory.trials.registered import measures
 from tests.probes.transfer.conftest import PROBE, TINY, judged, plant
 
 
@@ -51,10 +52,28 @@ def test_a_result_read_back_says_the_same_and_is_drawn(tiny_result, tmp_path):
     assert "Bachmann2023" in files["references.bib"].read_text()
 
 
-def test_running_again_finds_everything_in_the_store(tiny_result, tmp_path):
-    plan = dataclasses.replace(TINY, control=False).plan(store=tmp_path, workers=1)
-    assert plan.trials == len(dataclasses.replace(TINY, control=False).trials()) and plan.finished == 0
+def test_running_again_finds_everything_in_the_store(tiny_result, tiny_store):
+    plan = TINY.plan(store=tiny_store, workers=1)
+    assert plan.trials == plan.finished == len(TINY.trials()) and plan.seconds == 0
     assert set(plan.power) == {claim["id"] for claim in plan.design["claims"]}
+    again = TINY.run(store=tiny_store, workers=1, progress=False)
+    assert again.table.equals(tiny_result.table) and again.verdicts == tiny_result.verdicts
+
+
+def test_a_plan_prices_test_time_augmentation_as_the_design_has_it(monkeypatch, tmp_path):
+    entries = dict(measures._entries)
+    del entries["test_time_augmentation"]
+    monkeypatch.setattr(measures, "_entries", entries)
+    priced = []
+
+    @measures.register("test_time_augmentation")
+    def noted(context, **views):
+        priced.append((views, context.recipe.precision))
+        return {}
+
+    dataclasses.replace(TINY, precision="auto", control=False).plan(store=tmp_path, workers=1)
+    assert priced and all(views == {"views": 2, "crop_scale": (0.6, 1.0), "flip": False} for views, _ in priced)
+    assert {precision for _, precision in priced} <= {"bfloat16", "float32"}
 
 
 def test_effects_are_documented_and_those_of_the_table(tiny_result):

@@ -93,8 +93,8 @@ def _probe(folder: str, result: dict[str, Any]) -> str:
             *(f"- {scope}" for scope in dict.fromkeys(each["scope"] for each in result["verdicts"])),
             "",
             "Means over seeds; brackets are 95 % t intervals, each for itself, left out where runs are missing.\n",
-            _by_batch_size(effects),
-            _other_effects(effects),
+            _by_batch_size(effects, names[: names.index("quantity")]),
+            _other_effects(effects, names[: names.index("quantity")]),
             f"```{{figure}} ../experiments/{folder}/figure.png\n:alt: {result['design']['title']}\n:width: 80%\n```\n",
             f"{len(result['table']['rows'])} runs of {number(sum(timing['trial_s']))} s together; planned "
             f"{number(timing['planned_s'])} s, taken {number(timing['taken_s'])} s.\n",
@@ -105,28 +105,27 @@ def _probe(folder: str, result: dict[str, Any]) -> str:
 
 
 _AT_BATCH_SIZE = re.compile(r"(?P<what>.*?)(?: at|,) batch size (?P<size>\d+)(?P<unit> \(.*\))?")
-_WHERE = ("arm", "policy", "length")
 
 
-def _by_batch_size(effects: list[dict[str, Any]]) -> str:
+def _by_batch_size(effects: list[dict[str, Any]], where: list[str]) -> str:
     """Return the effects that are of one batch size each, a column a batch size."""
     cells: dict[tuple[Any, ...], dict[int, str]] = {}
     for row in effects:
         if found := _AT_BATCH_SIZE.fullmatch(row["quantity"]):
-            key = (*(row[name] for name in _WHERE), f"{found['what']}{found['unit'] or ''}")
+            key = (*(row[name] for name in where), f"{found['what']}{found['unit'] or ''}")
             cells.setdefault(key, {})[int(found["size"])] = _estimate(row)
     sizes = sorted({size for each in cells.values() for size in each})
     rows = [[*key, *(each.get(size, "–") for size in sizes)] for key, each in cells.items()]
-    return markdown_table(rows, [*_WHERE, "mean at batch size", *map(str, sizes)])
+    return markdown_table(rows, [*where, "mean at batch size", *map(str, sizes)])
 
 
-def _other_effects(effects: list[dict[str, Any]]) -> str:
+def _other_effects(effects: list[dict[str, Any]], where: list[str]) -> str:
     rows = [
-        [*(row[name] for name in _WHERE), row["quantity"], _estimate(row), row["n"]]
+        [*(row[name] for name in where), row["quantity"], _estimate(row), row["n"]]
         for row in effects
         if not _AT_BATCH_SIZE.fullmatch(row["quantity"])
     ]
-    return markdown_table(rows, [*_WHERE, "quantity", "mean", "n"])
+    return markdown_table(rows, [*where, "quantity", "mean", "n"])
 
 
 def _estimate(row: dict[str, Any]) -> str:

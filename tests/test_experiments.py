@@ -231,3 +231,15 @@ def test_the_page_quotes_the_verdicts_on_cifar10():
     for verdict in quoted:
         assert f"{verdict.effect:+.2f}" in page and f"[{verdict.low:+.2f}, {verdict.high:+.2f}]" in page, verdict.id
         assert verdict.verdict in page
+
+
+def test_the_page_quotes_the_verdicts_on_transfer_between_digits():
+    page = (REPOSITORY / "docs" / "probes" / "transfer.md").read_text(encoding="utf-8").replace("−", "-")
+    section = page.split("## On the digits")[1].split("\n## ")[0]
+    verdicts = load_result(EXPERIMENTS / "transfer" / "digits").verdicts
+    quoted = [line for line in section.splitlines() if "% |" in line]
+    assert len(quoted) == len(verdicts) == 11
+    for verdict, line in zip(verdicts, quoted, strict=True):
+        level = f"{100 * verdict.level:.4g} %"
+        interval = f"{verdict.effect:+.2f} [{verdict.low:+.2f}, {verdict.high:+.2f}] at {level}"
+        assert f"| {interval} | {verdict.verdict} |" in line, verdict.id

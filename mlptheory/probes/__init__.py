@@ -12,5 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "registry": ["probes"],
         "result": ["Result", "load_result"],
         "scenario": ["Scenario"],
+        "transfer": ["Transfer"],
     },
 )

@@ -24,7 +24,7 @@ from mlptheory.trials import default_workers
 if TYPE_CHECKING:
     from mlptheory.probes.probe import Prepared, Probe
     from mlptheory.probes.result import Result
-    from mlptheory.trials import Trial
+    from mlptheory.trials import Measurement, Trial
     from mlptheory.trials.store import Store
 
 SHARPNESS_MEASURE, LOOKS_NEAR_TARGET = "hessian_top_eigenvalue", 12
@@ -112,7 +112,7 @@ def make_plan(
     measured; an ensemble is measured as one.
     """
     costs: dict[tuple[Recipe, int], Cost] = {}
-    measured: dict[tuple[Recipe, str], float] = {}
+    measured: dict[tuple[Recipe, Measurement], float] = {}
     seconds: list[float] = []
     peak, compute, finished = 0.0, 0, 0
     for unit in prepared.units():
@@ -136,7 +136,7 @@ def make_plan(
         )
         peak = max(peak, cost.peak_gib)
         if done < len(unit):
-            looks = _curvature_seconds(unit[0], kind[0], prepared, data_root, measured)
+            looks = _measuring_seconds(unit[0], kind[0], prepared, data_root, measured)
             seconds.append(cost.seconds_of(work) + len(unit) * looks)
     count = workers or default_workers(prepared.schedule)
     return Plan(
@@ -151,24 +151,33 @@ def make_plan(
     )
 
 
-def _curvature_seconds(
-    trial: Trial, kind: Recipe, prepared: Prepared, data_root: str | None, measured: dict[tuple[Recipe, str], float]
+def _measuring_seconds(
+    trial: Trial,
+    kind: Recipe,
+    prepared: Prepared,
+    data_root: str | None,
+    measured: dict[tuple[Recipe, Measurement], float],
 ) -> float:
     """Return what a trial's measures and its looks at sharpness cost, from one of each on the untrained model."""
-    names = [measurement.name for measurement in trial.measures]
-    names += [SHARPNESS_MEASURE] * LOOKS_NEAR_TARGET * any(each.name == "sharpness" for each in trial.observers)
-    for name in dict.fromkeys(names):
-        if (kind, name) not in measured:
-            measured[kind, name] = _time_measure(name, kind, prepared, data_root)
-    return sum(measured[kind, name] for name in names)
+    from mlptheory.trials import Measurement
+
+    taken = list(trial.measures)
+    looks = LOOKS_NEAR_TARGET * any(each.name == "sharpness" for each in trial.observers)
+    taken += [Measurement(name=SHARPNESS_MEASURE)] * looks
+    for measurement in dict.fromkeys(taken):
+        if (kind, measurement) not in measured:
+            measured[kind, measurement] = _time_measure(measurement, kind, prepared, data_root)
+    return sum(measured[kind, measurement] for measurement in taken)
 
 
-def _time_measure(name: str, recipe: Recipe, prepared: Prepared, data_root: str | None) -> float:
+def _time_measure(measurement: Measurement, recipe: Recipe, prepared: Prepared, data_root: str | None) -> float:
     from mlptheory.trials import MeasureContext
     from mlptheory.trials.registered import measures
 
     examples = prepare_examples(recipe.data, recipe.seed, data_root)
     model = build_recipe_model(recipe, examples).to(prepared.schedule.device)
+    if recipe.precision == "auto":
+        recipe = replace(recipe, precision=prepared.schedule.precision)
     began = time.perf_counter()
-    measures[name](MeasureContext(model, (), (), examples, recipe))
+    measures[measurement.name](MeasureContext(model, (), (), examples, recipe), **dict(measurement.parameters))
     return time.perf_counter() - began

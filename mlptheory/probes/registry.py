@@ -8,3 +8,8 @@ probes.register_lazily(
     "mlptheory.probes.batchsize:BatchSize",
     summary="Do larger batches generalize better at equal epochs? (Bachmann et al. 2023, Fig. 4)",
 )
+probes.register_lazily(
+    "transfer",
+    "mlptheory.probes.transfer:Transfer",
+    summary="Does pretraining transfer, and what of it helps? (Bachmann et al. 2023, Section 4.3, Tables 2 and 6)",
+)

@@ -33,9 +33,10 @@ HISTORY_COLUMNS = (
     ("value", "Its value", ""),
 )
 EFFECT_COLUMNS = {
-    "arm": "'mlp' or 'cnn'",
+    "arm": "Which of the design's arms; none for what stands beside all of them",
     "policy": "How the learning rate goes with the batch size",
-    "length": "Training length, in units of the budget",
+    "stage": "What was trained last: see the table's column of that name",
+    "length": "Training length; of a transfer, that of pretraining, and 0 without",
     "quantity": "What the mean is of, with its unit",
     "mean": "Over independent runs",
     "low": "Lower end of the 95 % t interval of the mean, for this row alone",

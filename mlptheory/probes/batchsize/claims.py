@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlptheory.probes.batchsize.arms import NOISE_SEEDS, NOISE_SIZES, middle
 from mlptheory.probes.batchsize.design import TUNED, UNITS
+from mlptheory.probes.settings import DATA_REFERENCES, OPTIMIZER_REFERENCES, augmentation_text, span
 from mlptheory.stats import Claim
 
 if TYPE_CHECKING:
@@ -20,12 +21,6 @@ GROWS, CNN, SHARPNESS, EXAMPLES = (
 )
 A_A, LEAK, NOISE_SCALE = "a-a-control", "leak-check", "noise-scale-control"
 SHARPNESS_MARGIN, EXAMPLES_MARGIN, LEAK_MARGIN, NOISE_MARGIN = 0.5, 0.5, 5.0, 0.25
-OPTIMIZER_REFERENCES = {"lion": ("Chen2023",), "adamw": ("Loshchilov2019",), "sgd": ()}
-DATA_REFERENCES = {
-    "digits": ("Alpaydin1998", "Pedregosa2011"),
-    "cifar10": ("Krizhevsky2009",),
-    "cifar100": ("Krizhevsky2009",),
-}
 BLOCK = "initialization and the order's key within a seed"
 POINTS, DOUBLINGS = "percentage points", "doublings"
 LINE = "fitted change from the smallest to the largest batch (line over log2 batch size)"
@@ -202,7 +197,7 @@ def _controls(probe: BatchSize) -> tuple[Claim, ...]:
             unit="doublings per doubling",
             test=f"95 % t interval of the per-seed slope over {NOISE_SEEDS} seeds must lie within ±δ",
             held_fixed=("learning rate", "one pass over the data", "teacher"),
-            scope=f"softmax regression on a teacher's labels, SGD, batches {_span(NOISE_SIZES)}",
+            scope=f"softmax regression on a teacher's labels, SGD, batches {span(NOISE_SIZES)}",
             **common,
         ),
     )
@@ -224,8 +219,8 @@ def _where(
     scope = (
         f"{models} from scratch on {probe.dataset}"
         + (f" ({probe.n} examples)" if probe.n else "")
-        + f", {probe.optimizer} at {lr}, batches {_span(sizes or probe.batch_sizes)}, "
-        + f"{_span(lengths or probe.lengths)} {UNITS[probe.budget]}"
+        + f", {probe.optimizer} at {lr}, batches {span(sizes or probe.batch_sizes)}, "
+        + f"{span(lengths or probe.lengths)} {UNITS[probe.budget]}"
     )
     return {"held_fixed": (*held_fixed(probe, policy, arms), *held), "scope": scope}
 
@@ -245,9 +240,6 @@ def held_fixed(probe: BatchSize, policy: str, arms: tuple[str, ...] = ("mlp",)) 
         "steps": "steps (so larger batches see more examples)",
         "compute": "compute (so smaller batches take more steps)",
     }
-    augmentation = probe.augmentation
-    mixup = f"MixUp {augmentation.mixup:g}, λ drawn per {augmentation.mixup_per}" if augmentation.mixup else ""
-    moved = "random crops, flips or shifts" if augmentation.moves_pixels else ""
     decay = (
         f"weight decay {probe.weight_decay:g} a step times lr (per run it goes with lr · steps)"
         if probe.weight_decay
@@ -260,12 +252,8 @@ def held_fixed(probe: BatchSize, policy: str, arms: tuple[str, ...] = ("mlp",)) 
         f"optimizer {probe.optimizer}, its momentum per step (a horizon in examples that grows with B), {decay}",
         f"label smoothing {probe.label_smoothing:g}{noise}",
         "data, split and test set",
-        " and ".join(filter(None, (moved, mixup))) or "no augmentation",
+        augmentation_text(probe.augmentation),
     )
-
-
-def _span(values: tuple[int, ...]) -> str:
-    return ", ".join(str(value) for value in sorted(values))
 
 
 def references(probe: BatchSize) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from mlptheory.data import Augmentation
 from mlptheory.models import parse_name
 from mlptheory.probes.batchsize.columns import COLUMNS
 from mlptheory.probes.probe import Column, Probe
+from mlptheory.probes.settings import require_distinct, require_seeds, seeds_listed, width_lr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from mlptheory.stats import Claim, Verdict
     from mlptheory.trials import Trial
 
-PAPER_LR, PAPER_WIDTH = 5e-5, 1024
-TUNING_SEEDS, CONTROL_SEEDS = 2_000_000, 1_000_000
-"""First seeds of the tuning runs and of the controls', out of the way of the design's own."""
+TUNING_SEEDS = 2_000_000
+"""First seed of the tuning runs, out of the way of the design's own and of the controls'."""
 TUNED = "tuned"
 POLICIES = ("fixed", "linear", "sqrt", TUNED)
 UNITS = {"epochs": "epochs", "steps": "steps", "compute": "G MACs"}
@@ -161,13 +161,10 @@ class BatchSize(Probe):
         from mlptheory.data import datasets
 
         datasets.summary(self.dataset)
-        _require_distinct("batch_sizes", self.batch_sizes, at_least=2)
+        require_distinct("batch_sizes", self.batch_sizes, at_least=2)
         require_choice("budget", self.budget, tuple(UNITS))
-        _require_distinct("lengths", self.lengths, at_least=1)
-        for seed in _require_seeds(self.seeds):
-            require_integer("seeds", seed, 0)
-            if seed >= CONTROL_SEEDS:
-                raise invalid("seeds", seed, f"seeds below {CONTROL_SEEDS}, where the controls' begin")
+        require_distinct("lengths", self.lengths, at_least=1)
+        require_seeds(self.seeds)
         require_choice("optimizer", self.optimizer, ("lion", "adamw", "sgd"))
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16", "float64"))
         if not isinstance(self.augmentation, Augmentation):
@@ -221,7 +218,7 @@ class BatchSize(Probe):
     @property
     def seed_list(self) -> tuple[int, ...]:
         """The seeds, one a block."""
-        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+        return seeds_listed(self.seeds)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -255,7 +252,7 @@ class BatchSize(Probe):
             return float(given)
         parsed = parse_name(name)
         widest = parsed.width * 2 ** (parsed.depth - 1) if arm == "cnn" else parsed.width
-        return PAPER_LR * PAPER_WIDTH / widest
+        return width_lr(widest)
 
     def rule_lr(self, arm: str, policy: str, batch_size: int) -> float:
         """Return the learning rate that a rule gives a batch size."""
@@ -365,20 +362,3 @@ class BatchSize(Probe):
         from mlptheory.probes.batchsize.figure import draw
 
         return draw(self, result)
-
-
-def _require_distinct(argument: str, values: tuple[int, ...], at_least: int) -> None:
-    if not isinstance(values, tuple) or len(values) < at_least or len(set(values)) != len(values):
-        raise invalid(argument, values, f"at least {at_least} different whole numbers")
-    for value in values:
-        require_integer(argument, value, 1)
-
-
-def _require_seeds(seeds: int | tuple[int, ...]) -> tuple[int, ...]:
-    if isinstance(seeds, bool) or (isinstance(seeds, int) and seeds < 1):
-        raise invalid("seeds", seeds, "how many (at least 1), or which")
-    if isinstance(seeds, int):
-        return tuple(range(seeds))
-    if not isinstance(seeds, tuple) or not seeds or len(set(seeds)) != len(seeds):
-        raise invalid("seeds", seeds, "at least one seed, all different")
-    return seeds

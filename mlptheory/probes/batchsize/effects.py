@@ -12,7 +12,8 @@ import pandas as pd
 from mlptheory.probes.batchsize.cells import Cells
 from mlptheory.probes.batchsize.design import TUNED
 from mlptheory.probes.batchsize.tuning import choose
-from mlptheory.stats import critical_batch_size, lack_of_fit, mean_interval
+from mlptheory.probes.effects import mean_row
+from mlptheory.stats import critical_batch_size, lack_of_fit
 
 if TYPE_CHECKING:
     from mlptheory.probes.batchsize.design import BatchSize
@@ -98,16 +99,4 @@ def _critical(probe: BatchSize, arm: str, policy: str, length: int, examples: np
 
 
 def _row(arm: str, policy: str, length: int, quantity: str, values: np.ndarray) -> dict[str, Any]:
-    whole = values[np.isfinite(values)]
-    interval = mean_interval(whole) if len(whole) > 1 and len(whole) == len(values) else None
-    return {
-        "arm": arm,
-        "policy": policy,
-        "length": length,
-        "quantity": quantity,
-        "mean": float(whole.mean()) if len(whole) else math.nan,
-        "low": interval.low if interval else math.nan,
-        "high": interval.high if interval else math.nan,
-        "n": len(whole),
-        "runs": len(values),
-    }
+    return {"arm": arm, "policy": policy, "length": length, "quantity": quantity, **mean_row(values)}

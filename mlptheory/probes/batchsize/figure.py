@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from mlptheory.probes.batchsize.cells import Cells
 from mlptheory.probes.batchsize.design import UNITS
+from mlptheory.probes.drawing import batch_axis, draw_means, share_scale
 from mlptheory.reports import figure_style, new_figure
-from mlptheory.stats import mean_interval
 
 if TYPE_CHECKING:
     from mlptheory.probes.batchsize.design import BatchSize
@@ -39,18 +39,18 @@ def draw(probe: BatchSize, result: Result) -> Figure:
         panels = dict(zip(probe.lr_policies, grid[0], strict=False))
         for policy, axes in panels.items():
             _accuracy(probe, cells, policy, axes)
-        _share_scale(list(panels.values()))
+        share_scale(list(panels.values()))
         grid[0][0].set_ylabel("test accuracy (%)")
         grid[0][0].legend()
         for axes, (label, values) in zip(grid[-1], below.items(), strict=False):
-            _line(probe, values, axes, "C2", "D", 1.0, label=None, logarithmic=True)
+            draw_means(axes, probe.sizes, values, "C2", "D", label=None, logarithmic=True)
             axes.set_yscale("log")
             # Values span an octave or many: what is shown between decades keeps at least a few ticks.
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_locator(NullLocator())
             axes.set_ylabel(label)
-            _batch_axis(probe, axes)
+            batch_axis(axes, probe.sizes)
         if below:
             for axes in grid[-1][len(below) :]:
                 axes.set_visible(False)
@@ -74,61 +74,17 @@ def _accuracy(probe: BatchSize, cells: Cells, policy: str, axes: Axes) -> None:
         aside = 2 ** (0.14 * (index - (len(drawn) - 1) / 2))
         color, marker = f"C{probe.lengths.index(length)}", "osD^vP"[probe.lengths.index(length) % 6]
         label = f"{probe.models[arm]}, {length} {_unit(probe, length)}"
-        _line(
-            probe,
-            cells.accuracy(arm, policy, length),
+        draw_means(
             axes,
+            [size * aside for size in probe.sizes],
+            cells.accuracy(arm, policy, length),
             color,
             marker,
-            aside,
             label=label,
             style="-" if arm == "mlp" else "--",
         )
     axes.set_title(TITLES[policy])
-    _batch_axis(probe, axes)
-
-
-def _line(
-    probe: BatchSize,
-    values: np.ndarray,
-    axes: Axes,
-    color: str,
-    marker: str,
-    aside: float,
-    *,
-    label: str | None,
-    style: str = "-",
-    logarithmic: bool = False,
-) -> None:
-    """Draw one line through means, geometric ones on a logarithmic axis."""
-    to, back = (np.log2, np.exp2) if logarithmic else (lambda y: y, lambda y: y)
-    at, means = [], []
-    for size, column in zip(probe.sizes, values.T, strict=True):
-        runs = column[~np.isnan(column)]
-        if not len(runs):
-            continue
-        axes.plot([size * aside] * len(runs), runs, ".", color=color, alpha=0.5, markersize=3, zorder=3)
-        if len(runs) > 1:
-            interval = mean_interval(to(runs))
-            axes.plot([size * aside] * 2, back([interval.low, interval.high]), "-", color=color, linewidth=1)
-        at.append(size * aside)
-        means.append(float(back(to(runs).mean())))
-    filled = {} if style == "-" else {"markerfacecolor": "none"}
-    axes.plot(at, means, style, marker=marker, markersize=4, color=color, label=label, **filled)
-
-
-def _batch_axis(probe: BatchSize, axes: Axes) -> None:
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(probe.sizes))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels([str(size) for size in probe.sizes])
-    axes.set_xlabel("batch size")
-
-
-def _share_scale(panels: list[Axes]) -> None:
-    limits = [axes.get_ylim() for axes in panels]
-    for axes in panels:
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    batch_axis(axes, probe.sizes)
 
 
 def _unit(probe: BatchSize, length: int) -> str:

@@ -129,9 +129,7 @@ def average_over_views(
         Mean logits, or logarithms of the mean probabilities: float64, and float32 on mps, which has no other.
     """
     total, is_softmax = None, tta.average == "softmax"
-    views = range(tta.views)
-    # Even a bar that is not shown takes a semaphore, which a worker that is ended leaves behind with a warning.
-    for view in tqdm(views, desc="views", unit="view", dynamic_ncols=True) if progress else views:
+    for view in tqdm(range(tta.views), desc="views", unit="view", dynamic_ncols=True, disable=not progress):
         for index, batch in enumerate(loader.batches(epoch=view)):
             logits = logits_of(batch.inputs)
             logits = logits.to(torch.float32 if logits.device.type == "mps" else torch.float64)

@@ -287,6 +287,8 @@ def _reproduce(arguments: list[str]) -> int:
             threads=options.threads,
             device=options.device,
             plugins=options.plugin,
+            logs=Path(options.out) / "logs",
+            log=options.log,
         )
     except WorkerDiedError as error:
         print(f"mlptheory: {error}", file=sys.stderr)

@@ -121,7 +121,10 @@ class ReproduceOptions:
     datasets : tuple of str
         Only these of those that the file names; all, if none is given.
     out : str
-        Folder for the store of finished runs and checkpoints; files that pretrain the same share it there.
+        Folder for the store of finished runs and checkpoints, which files that pretrain the same share there, and for
+        logs/, where every run leaves its metrics.jsonl while it goes on.
+    log : {"tensorboard"} or None
+        Write TensorBoard's event files there too.
     data_root : str or None
         Where official dataset files are looked for first.
     workers : int or None
@@ -140,6 +143,7 @@ class ReproduceOptions:
     seeds: int = 1
     datasets: tuple[str, ...] = ()
     out: str = "out"
+    log: str | None = None
     data_root: str | None = None
     workers: int | None = None
     threads: int | None = None

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlptheory.base.configuration import require_integer, to_plain
@@ -147,6 +148,8 @@ def reproduce(
     threads: int | None = None,
     device: str | None = None,
     plugins: Sequence[str] = (),
+    logs: str | Path | None = None,
+    log: str | None = None,
     progress: bool = True,
 ) -> Reproduced:
     """Run what a paper's numbers take, unless the store holds it already.
@@ -171,6 +174,10 @@ def reproduce(
         The best that torch finds, if None.
     plugins : sequence of str
         Python files that register users' own datasets and models.
+    logs : path-like, optional
+        Folder in which every run gets one of its own, with metrics.jsonl, its history while it grows.
+    log : {"tensorboard"}, optional
+        What to write there besides.
     progress : bool
         Show a progress bar.
 
@@ -235,6 +242,8 @@ def reproduce(
             plugins=plugins,
             progress=bar.report,
             kept=drawn,
+            logs=None if logs is None else Path(logs),
+            log=log,
         ):
             records[record.digest] = record
             bar.report(record.digest, 1.0)

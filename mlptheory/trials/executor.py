@@ -13,15 +13,17 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
-from mlptheory.base.files import canonical_json, sha256
+from mlptheory.base.files import canonical_json, sha256, writable_folder
 from mlptheory.base.plugins import load_plugins
 from mlptheory.trials.digest import Digests
 from mlptheory.trials.fitting import require_fitting_data
 from mlptheory.trials.grouping import describe_members
+from mlptheory.trials.logs import NoLogs, RunLogs, require_log
 from mlptheory.trials.record import Record
 from mlptheory.trials.run import Task, run_group, run_trial
 from mlptheory.trials.schedule import Schedule
@@ -69,7 +71,22 @@ def _work(unit: str, tasks: Sequence[Task]) -> Sequence[tuple[Record, bytes | No
             last = now
             _progress_queue.put((unit, step / total))
 
-    return [run_trial(tasks[0], report)] if len(tasks) == 1 else run_group(tasks, report)
+    if len(tasks) > 1:
+        outcomes = run_group(tasks, report)
+        for task, (record, _) in zip(tasks, outcomes, strict=True):
+            with _logs_of(task) as logs:
+                logs.finish(record.history)
+        return outcomes
+    with _logs_of(tasks[0]) as logs:
+        record, weights = run_trial(tasks[0], report, logs.follow)
+        logs.finish(record.history)
+    return [(record, weights)]
+
+
+def _logs_of(task: Task) -> RunLogs | NoLogs:
+    if task.logs is None:
+        return NoLogs()
+    return RunLogs(writable_folder("logs", task.logs / task.digest[:16]), task.digest, task.log)
 
 
 def default_workers(schedule: Schedule) -> int:
@@ -91,6 +108,8 @@ def run_trials(
     plugins: Sequence[str] = (),
     progress: Progress | None = None,
     kept: Sequence[Trial] = (),
+    logs: Path | None = None,
+    log: str | None = None,
 ) -> Iterator[Record]:
     """Run trials and all they need, and yield each record as it comes, finished ones first.
 
@@ -115,6 +134,11 @@ def run_trials(
         Called with (digest, share done), in the caller's thread; of a group, for each member that was missing.
     kept : sequence of Trial
         Of the trials, those whose trained weights are wanted in the store; parents' are always there.
+    logs : Path, optional
+        Folder in which each trial that is run gets one of its own, named by the first 16 characters of its digest, with
+        metrics.jsonl: its history, while it grows. A member of an ensemble gets it at the end.
+    log : {"tensorboard"}, optional
+        What to write there besides.
 
     Yields
     ------
@@ -125,6 +149,7 @@ def run_trials(
     WorkerDiedError
         If a worker process dies; finished trials are kept.
     """
+    require_log(log)
     units = {unit.digest: unit for unit in _units(trials, digests)}
     wanted = {digests[trial] for trial in kept}
     wanted |= {
@@ -152,6 +177,7 @@ def run_trials(
             for unit in [unit for unit in waiting if missing.isdisjoint(unit.needed)]:
                 waiting.remove(unit)
                 tasks = _tasks(unit, digests, schedule, store, data_root, wanted)
+                tasks = [replace(task, logs=logs, log=log) for task in tasks]
                 running[_submit(pool, unit.digest, tasks)] = unit
             done, _ = wait(running, timeout=None if progress is None else 0.5, return_when=FIRST_COMPLETED)
             while progress is not None and not news.empty():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -197,3 +198,16 @@ class RunLogs:
         """Make sure that the logs hold a record's history, also where it was trained earlier."""
         for log in self._logs:
             log.end(history)
+
+
+class NoLogs(contextlib.nullcontext):
+    """Stands where nobody wants logs."""
+
+    def __enter__(self) -> NoLogs:
+        return self
+
+    def follow(self, history: Sequence[HistoryRow]) -> None:
+        """Write nothing."""
+
+    def finish(self, history: Sequence[HistoryRow]) -> None:
+        """Write nothing."""

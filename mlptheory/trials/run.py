@@ -53,6 +53,10 @@ class Task:
         Whether the trained weights are wanted, by other trials or the caller.
     ensemble : dict or None
         Which member of which ensemble it is; None for a trial by itself.
+    logs : Path or None
+        Folder for what can be read while the trial runs (`mlptheory.trials.logs`); nothing is written if None.
+    log : str or None
+        What is written there besides metrics.jsonl.
     """
 
     trial: Trial
@@ -64,6 +68,8 @@ class Task:
     checkpoint: Path | None
     keep_weights: bool
     ensemble: Mapping[str, Any] | None = None
+    logs: Path | None = None
+    log: str | None = None
 
 
 def run_trial(

@@ -65,6 +65,29 @@ def test_what_the_store_holds_is_not_run_again(file_of, scratch, tmp_path, monke
         reproduce(full, store=store, seeds=2, **HERE)
 
 
+def test_every_run_leaves_its_history_as_lines(file_of, transfer, tmp_path):
+    full = read_reproduction(file_of(transfer, **{'lr" = [1e-4, 1e-3]': 'lr" = [1e-4]'}))
+    found = reproduce(full, datasets=("digits-5-9",), logs=tmp_path / "logs", log="tensorboard", **HERE)
+    records = [*(record for _, record in found.runs), *found.ancestors]
+    assert len(records) == 4 and len(list((tmp_path / "logs").iterdir())) == 4
+    for record in records:
+        folder = tmp_path / "logs" / record.digest[:16]
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert {row.pop("trial") for row in rows} == {record.digest}
+        assert [tuple(row.values()) for row in rows] == list(record.history)
+        assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
+    with pytest.raises(InputError, match="log = 'tensorbord': unknown; did you mean 'tensorboard'"):
+        reproduce(full, log="tensorbord", **HERE)
+
+
+def test_members_of_an_ensemble_leave_theirs_at_the_end(file_of, scratch, tmp_path):
+    found = reproduce(read_reproduction(file_of(scratch)), seeds=3, logs=tmp_path, **HERE)
+    for _, record in found.runs:
+        assert "ensemble" in record.trial["execution"]
+        lines = (tmp_path / record.digest[:16] / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["value"] for line in lines] == [value for *_, value in record.history]
+
+
 def test_pictures_are_of_the_trained_filters(file_of, scratch):
     found = reproduce(read_reproduction(file_of(scratch, **{"[paper]": "[picture]\nunits = 4\n[paper]"})), **HERE)
     weights = train(found.runs[0][0].recipe, device="cpu").model.embedding.weight

@@ -96,24 +96,28 @@ def _shuffled_body(probe: Transfer, seed: int) -> Trial:
 
 def _a_a_bodies(probe: Transfer) -> Iterator[tuple[tuple[int, str, int], Trial]]:
     """Yield plain bodies, each with a seed of its own, under the labels of both arms."""
-    cells = [
-        (block, arm, replicate) for block in probe.seed_list for arm in ARMS for replicate in range(probe.control_runs)
-    ]
-    for index, (block, arm, replicate) in enumerate(cells):
-        yield (
-            (block, arm, replicate),
-            _body(
-                probe,
-                arm,
-                probe.middle,
-                min(probe.lengths),
-                block,
-                role="a-a",
-                seed=CONTROL_SEEDS + index,
-                replicate=replicate,
-                augmented=False,
-            ),
-        )
+    for block in probe.seed_list:
+        cells = [(arm, replicate) for arm in ARMS for replicate in range(probe.control_runs)]
+        for cell, (arm, replicate) in enumerate(cells):
+            yield (
+                (block, arm, replicate),
+                _body(
+                    probe,
+                    arm,
+                    probe.middle,
+                    min(probe.lengths),
+                    block,
+                    role="a-a",
+                    seed=_control_seed(block, cell, len(cells)),
+                    replicate=replicate,
+                    augmented=False,
+                ),
+            )
+
+
+def _control_seed(block: int, run: int, runs: int) -> int:
+    """Return the seed of a run of a block's control: a replication with other blocks has other controls, too."""
+    return CONTROL_SEEDS + runs * block + run
 
 
 def _target(probe: Transfer, *, shuffled: bool = False) -> DataConfig:
@@ -189,9 +193,9 @@ def _untrained(probe: Transfer, seed: int) -> Trial:
 def _shuffled_targets(probe: Transfer, bodies: dict[tuple[str, int, int, int], Trial]) -> Iterator[Trial]:
     """Yield fine-tunings of plain bodies on shuffled labels, each with a shuffle of its own."""
     size, length = probe.middle, max(probe.lengths)
-    for index, block in enumerate(probe.seed_list):
+    for block in probe.seed_list:
         for replicate in range(probe.shuffles):
-            recipe = _finetuning(probe, CONTROL_SEEDS + probe.shuffles * index + replicate, shuffled=True)
+            recipe = _finetuning(probe, _control_seed(block, replicate, probe.shuffles), shuffled=True)
             labels = _labels(
                 "shuffled-target",
                 "finetuning",

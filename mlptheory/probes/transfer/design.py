@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mlptheory.base.configuration import require_boolean, require_choice, require_integer, require_number
-from mlptheory.base.errors import invalid
+from mlptheory.base.errors import InputError, invalid
 from mlptheory.data import Augmentation
 from mlptheory.models import parse_name
 from mlptheory.probes.probe import Column, Probe
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from mlptheory.probes.probe import Prepared
     from mlptheory.probes.result import Result
     from mlptheory.probes.scenario import Scenario
     from mlptheory.stats import Claim, Verdict
     from mlptheory.trials import Trial
+    from mlptheory.trials.store import Store
 
 ARMS = ("augmented", "plain")
 CALIBRATION_MARGIN = 2.0
@@ -43,7 +45,8 @@ class Transfer(Probe):
     Parameters
     ----------
     source, target : str
-        Registered datasets whose images have one number of channels and, after `image_size`, one size.
+        Registered datasets whose images have one number of channels and, after `image_size`, one size. That they do is
+        checked by `plan` and `run`, which read them, before anything is trained.
     model : str
         Name of an MLP: "B-6/Wi-256", "S-6/Wi-1024", ...
     batch_sizes : tuple of int
@@ -313,6 +316,25 @@ class Transfer(Probe):
         from mlptheory.probes.transfer.arms import bank
 
         return bank(self, runs)
+
+    def _prepare(self, store: Store, data_root: str | None, device: str | None) -> Prepared:
+        # Otherwise the first fine-tuning would find it, when all pretraining is done.
+        self._require_one_shape(data_root)
+        return super()._prepare(store, data_root, device)
+
+    def _require_one_shape(self, data_root: str | None) -> None:
+        from mlptheory.training import DataConfig, prepare_examples
+
+        shapes = []
+        for name, n in ((self.source, self.source_n), (self.target, self.target_n)):
+            examples = prepare_examples(DataConfig(name=name, n=n, image_size=self.image_size), 0, data_root)
+            size = examples.image_size
+            shapes.append(f"{examples.train.image_shape[0]}x{size}x{size}")
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"target = {self.target!r}: expected images of the shape of {self.source!r}, {shapes[0]}, found "
+                f"{shapes[1]}; image_size resizes both"
+            )
 
     def draw(self, result: Result) -> Figure:
         """Draw accuracy on the target over the batch size of pretraining, and beside it what it is set against."""

@@ -45,8 +45,8 @@ def _of_cells(probe: Transfer, cells: Cells) -> Iterator[dict[str, Any]]:
 
 
 def _beside(probe: Transfer, cells: Cells) -> Iterator[dict[str, Any]]:
-    accuracy, optimizers = "test accuracy on the target{} (%)", {"scratch": "pretraining", "scratch-as-finetuning": ""}
-    for stage in optimizers:
+    accuracy = "test accuracy on the target{} (%)"
+    for stage in ("scratch", "scratch-as-finetuning"):
         yield _row("", stage, 0, accuracy.format(""), cells.column("run", stage))
     yield _row("", "probing", 0, accuracy.format(", untrained body"), cells.beside("untrained", "probing"))
     yield _row(

@@ -112,6 +112,16 @@ def test_shuffled_targets_are_plain_bodies_each_with_its_own_shuffle():
         assert trial.measures[0].name == "chance_accuracy"
 
 
+def test_a_replication_with_other_seeds_shares_no_run_with_the_first():
+    other = dataclasses.replace(PROBE, seeds=tuple(range(5, 10)))
+    assert not {trial.unlabeled() for trial in TRIALS} & {trial.unlabeled() for trial in other.trials()}
+
+
+def test_the_order_in_which_seeds_are_listed_changes_no_run():
+    turned = dataclasses.replace(PROBE, seeds=(4, 2, 0, 1, 3))
+    assert set(turned.trials()) == set(TRIALS)
+
+
 def test_no_controls_where_none_are_asked_for():
     roles = {dict(trial.labels)["role"] for trial in dataclasses.replace(PROBE, control=False).trials()}
     assert roles == {"run", "untrained", "shuffled-source"}

@@ -64,6 +64,30 @@ def test_bad_settings_raise_at_the_door(settings, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("how", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"target": "teacher"}, ["target = 'teacher'", "1x8x8", "1x4x4", "image_size"]),
+        ({"target_n": 5000}, ["data.n = 5000", "597"]),
+        ({"source_n": 5000}, ["data.n = 5000", "600"]),
+    ],
+    ids=["shape", "target_n", "source_n"],
+)
+def test_data_that_do_not_fit_are_refused_before_anything_is_trained(how, settings, words, tmp_path):
+    probe = dataclasses.replace(TINY, **settings)
+    with pytest.raises(InputError) as caught:
+        getattr(probe, how)(store=tmp_path, workers=1)
+    for word in words:
+        assert word in str(caught.value)
+    assert not any(tmp_path.rglob("*.json"))
+
+
+def test_image_size_makes_two_datasets_one_shape(tmp_path):
+    plan = dataclasses.replace(TINY, target="teacher", image_size=8, control=False).plan(store=tmp_path, workers=1)
+    assert plan.trials > 0
+
+
 def test_every_setting_is_checked():
     marks = test_bad_settings_raise_at_the_door.pytestmark[0].args[1]
     assert {name for settings, _ in marks for name in settings} == {

@@ -56,6 +56,20 @@ def test_every_file_can_be_read_and_its_head_says_what_it_is(path):
     assert all(len(line) <= 120 for line in head)
 
 
+SIZES = {"cifar10": 50_000, "cifar100": 50_000, "stl10": 5_000, "tinyimagenet": 100_000, "imagenet": 1_281_167}
+SIZES["imagenet21k"] = 11_801_680
+"""Training images of the whole sets."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_no_batch_is_larger_than_its_training_set(path):
+    """A run that is refused for it would be so only once its data are there; a miniature has batches of its own."""
+    for trial in read_reproduction(path).trials():
+        for each in trial.with_ancestors():
+            data = each.recipe.data
+            assert each.recipe.budget.batch_size <= (data.n or SIZES[data.name]) <= SIZES[data.name]
+
+
 @pytest.mark.parametrize("name", RECORDS)
 def test_every_record_is_of_its_file_and_its_numbers_follow_from_its_runs(name):
     record = RECORDS[name]

@@ -102,7 +102,8 @@ def test_what_diverged_counts_as_a_seed_and_has_no_number(file_of, scratch, tmp_
     optimizer = '[recipe.optimizer]\nname = "sgd"\nlr = 1e30\n[recipe.budget]'
     file = file_of(scratch, **{"[recipe.budget]": optimizer})
     found = reproduce(read_reproduction(file), seeds=2, **HERE)
-    assert found.table.empty and found.describe().count("diverged: digits, seed") == 2
+    lines = ["A table", "diverged: digits, seed 3, at step 1", "diverged: digits, seed 4, at step 1"]
+    assert found.table.empty and found.describe().splitlines() == [*lines, "not run: digits, test; paper 50.0 %"]
     path = results_path(file, found.reproduction, out=tmp_path)
     write_results(path, found)
     require_no_better(path, 2)

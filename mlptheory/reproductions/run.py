@@ -190,7 +190,8 @@ def reproduce(
     Raises
     ------
     InputError
-        If a dataset is not one of the file's, or is not there, or a recipe does not fit it.
+        If a dataset is not one of the file's, or is not there, or a recipe does not fit it; if the log is unknown, or
+        has no folder.
     WorkerDiedError
         If a worker process dies; finished runs are kept in the store.
 

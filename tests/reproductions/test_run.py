@@ -79,6 +79,8 @@ def test_every_run_leaves_its_history_as_lines(file_of, transfer, tmp_path):
         assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
     with pytest.raises(InputError, match="log = 'tensorbord': unknown; did you mean 'tensorboard'"):
         reproduce(full, log="tensorbord", **HERE)
+    with pytest.raises(InputError, match="logs = None: expected a folder, as log = 'tensorboard'"):
+        reproduce(full, log="tensorboard", **HERE)
 
 
 def test_members_of_an_ensemble_leave_theirs_at_the_end(file_of, scratch, tmp_path):

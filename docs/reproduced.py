@@ -84,10 +84,14 @@ def _unfinished(experiments: Path, reproduction: Reproduction) -> str:
     path = experiments / "unfinished" / f"{reproduction.name}.jsonl"
     if not path.is_file():
         return "not run"
-    looks = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    last = [look for look in looks if look["quantity"] == "test_accuracy"][-1]
-    budget = reproduction.recipe.budget
-    return f"{100 * last['value']:.2f} after {last['epoch']} of {budget.amount} {budget.unit}, unfinished"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    looks = [row for row in rows if row["quantity"] == "test_accuracy" and row["value"] is not None]
+    if not looks:
+        return "not run to its first look at the test set"
+    last, budget = looks[-1], reproduction.recipe.budget
+    whole = budget.unit == "epochs"
+    taken = f"{last['epoch']} of {budget.amount} epochs" if whole else f"{last['step']} steps"
+    return f"{100 * last['value']:.2f} after {taken}, unfinished"
 
 
 def _rows(reproduction: Reproduction, records: list[dict[str, Any]], otherwise: str) -> Iterator[list[str]]:
@@ -106,7 +110,9 @@ def _rows(reproduction: Reproduction, records: list[dict[str, Any]], otherwise: 
             _paper(number),
         ]
     for number in paper.values():
-        yield [title, number.dataset, QUANTITIES[number.quantity], otherwise, "", _paper(number)]
+        runs = [run for record in records for run in record["runs"] if run["labels"]["dataset"] == number.dataset]
+        found = "diverged" if runs and all(run["record"]["diverged"] for run in runs) else otherwise
+        yield [title, number.dataset, QUANTITIES[number.quantity], found, "", _paper(number)]
     if not records and not reproduction.numbers:
         yield [title, ", ".join(reproduction.datasets), "points or pictures of a figure", "not run", "", ""]
 
@@ -127,9 +133,15 @@ def _evidence(record: dict[str, Any]) -> Iterator[str]:
     minutes = sum(each["seconds"] for each in every) / 60
     train = [run["metrics"].get("train_accuracy") for run in runs]
     training = f" Training accuracy in the last epoch {100 * train[0]:.2f} %." if len(train) == 1 and train[0] else ""
+    lost = [
+        f"{run['labels']['dataset']}, seed {run['labels']['seed']}"
+        for run in record["runs"]
+        if run["record"]["diverged"]
+    ]
+    diverged = f" Diverged, and in no mean: {'; '.join(lost)}." if lost else ""
     yield (
         f"- `{record['reproduction']['name']}`: {record['reproduction']['source']}. Seeds {seeds}; "
         f"{recipe['budget']['amount']} {recipe['budget']['unit']} at batch size {recipe['budget']['batch_size']}."
-        f"{training} {execution['precision']}, {execution['threads']} thread(s), {minutes:.0f} min in all on "
+        f"{training}{diverged} {execution['precision']}, {execution['threads']} thread(s), {minutes:.0f} min in all on "
         f"{machine(first['environment'])}. Data {data}, record {first['digest'][:16]}."
     )

@@ -23,6 +23,7 @@ from mlptheory.probes.calibration import FAMILY
 from mlptheory.probes.result import load_result
 from mlptheory.reports import bibtex
 from mlptheory.reproductions import miniature, read_reproduction, reproduce
+from mlptheory.reproductions.results import results_path, write_results
 from mlptheory.stats import proportion_interval
 from mlptheory.training import Recipe
 from mlptheory.trials import executor
@@ -54,6 +55,20 @@ def test_every_file_can_be_read_and_its_head_says_what_it_is(path):
     for number in reproduction.numbers:
         assert re.search(rf"(?<![\d.]){re.escape(str(number.percent))}(?![\d])", text), number
     assert all(len(line) <= 120 for line in head)
+
+
+SIZES = {"cifar10": 50_000, "cifar100": 50_000, "stl10": 5_000, "tinyimagenet": 100_000, "imagenet": 1_281_167}
+SIZES["imagenet21k"] = 11_801_680
+"""Training images of the whole sets."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_no_batch_is_larger_than_its_training_set(path):
+    """A run that is refused for it would be so only once its data are there; a miniature has batches of its own."""
+    for trial in read_reproduction(path).trials():
+        for each in trial.with_ancestors():
+            data = each.recipe.data
+            assert each.recipe.budget.batch_size <= (data.n or SIZES[data.name]) <= SIZES[data.name]
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -194,6 +209,56 @@ def test_the_pages_of_results_are_what_the_records_say():
     assert MEASURED["PAGE"].read_text(encoding="utf-8") == MEASURED["page"](), "run python docs/measured.py"
     written = MEASURED["REPRODUCED"].read_text(encoding="utf-8")
     assert written == REPRODUCED["reproductions_text"](EXPERIMENTS), "run python docs/measured.py"
+
+
+DIVERGING = """
+[recipe.data]
+name = "digits"
+n = 100
+
+[recipe.model]
+name = "B-1/Wi-16"
+
+[recipe.optimizer]
+name = "sgd"
+lr = 1e30
+
+[recipe.budget]
+amount = 7
+unit = "UNIT"
+batch_size = 50
+
+[paper]
+source = "A table"
+bibtex_key = "Bachmann2023"
+test_accuracy_percent = 50
+"""
+
+
+@pytest.mark.parametrize("unit", ["epochs", "steps"])
+def test_the_page_tells_what_diverged_from_what_was_not_run(tmp_path, no_workers, unit):
+    experiments = tmp_path / "experiments"
+    (experiments / "table1").mkdir(parents=True)
+    file = experiments / "table1" / "row.toml"
+    file.write_text(DIVERGING.replace("UNIT", unit))
+    page = REPRODUCED["reproductions_text"]
+    assert re.search(r"`row` +\| digits +\| accuracy +\| not run +\| +\| 50.0", page(experiments))
+    (experiments / "unfinished" / "table1").mkdir(parents=True)
+    left = experiments / "unfinished" / "table1" / "row.jsonl"
+    rows = [(0, 0, "test_accuracy", 0.1), (4, 2, "test_accuracy", 0.25), (6, 3, "test_accuracy", None)]
+    columns = ("step", "epoch", "quantity", "value")
+    lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in rows]
+    left.write_text("\n".join(lines))
+    taken = {"epochs": "2 of 7 epochs", "steps": "4 steps"}[unit]
+    assert f"25.00 after {taken}, unfinished" in page(experiments)
+    left.write_text("")
+    assert "not run to its first look at the test set" in page(experiments)
+    left.unlink()
+    found = reproduce(read_reproduction(file), workers=1, threads=1, device="cpu", progress=False)
+    write_results(results_path(file, found.reproduction, out=tmp_path), found)
+    text = page(experiments)
+    assert re.search(r"`row` +\| digits +\| accuracy +\| diverged +\| +\| 50.0", text) and "not run " not in text
+    assert "Diverged, and in no mean: digits, seed 0." in text
 
 
 @pytest.mark.parametrize("folder", ["digits_false-effect", "digits_false-effect_pilot"])

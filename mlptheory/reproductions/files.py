@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlptheory.base.configuration import from_plain
+from mlptheory.base.configuration import from_plain, require_number
 from mlptheory.base.errors import InputError, invalid, unknown_name
 from mlptheory.reproductions.reproduction import QUANTITIES, PaperNumber, Reproduction
 from mlptheory.training import Recipe, TestTimeAugmentation
@@ -110,13 +110,15 @@ def _downstream(table: Mapping[str, Any]) -> tuple[Recipe, tuple[str, ...]]:
         raise InputError("downstream.model: expected none, as the model is what was pretrained")
     if "name" in plain.get("data", {}):
         raise InputError("downstream.data.name: expected none, as downstream.datasets says which")
+    if "seed" in plain:
+        raise InputError("downstream.seed: expected none, as it is that of what was pretrained")
     return from_plain(Recipe, {"start": "body", **plain}, "downstream"), tuple(datasets)
 
 
 def _values(field: str, values: Any) -> tuple[str, tuple[Any, ...]]:
     if not isinstance(values, list) or not values:
         raise invalid(f"grid.{field}", values, "a list of values")
-    return field, tuple(values)
+    return field, tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
 
 def _numbers(paper: Mapping[str, Any], datasets: tuple[str, ...]) -> tuple[PaperNumber, ...]:
@@ -127,8 +129,12 @@ def _numbers(paper: Mapping[str, Any], datasets: tuple[str, ...]) -> tuple[Paper
             raise unknown_name("paper", name, ("source", "bibtex_key", *sorted(known)))
         by_dataset[name] = values if isinstance(values, dict) else {datasets[0]: values}
         for dataset, value in by_dataset[name].items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise invalid(f"paper.{name}, {dataset}", value, "a number of percent")
+            require_number(f"paper.{name}, {dataset}", value, 0, 100)
+    for metric in QUANTITIES.values():
+        percents, spreads = (by_dataset.get(f"{metric}_{what}", {}) for what in ("percent", "spread"))
+        for dataset in spreads:
+            if dataset not in percents:
+                raise unknown_name(f"paper.{metric}_spread, dataset", dataset, percents)
     return tuple(
         PaperNumber(
             dataset=dataset,

@@ -92,5 +92,6 @@ def _small_values(path: str, values: Sequence[Any]) -> tuple[Any, ...]:
     if field == "batch_size":
         return tuple(BATCH_SIZE // 4 * rank for rank in ranks)
     if path.endswith("model.name"):
-        return tuple(_small_name(value, WIDTH // POINTS * rank) for rank, value in zip(ranks, values, strict=False))
+        names = (_small_name(value, WIDTH // POINTS * rank) for rank, value in zip(ranks, values, strict=False))
+        return tuple(dict.fromkeys(names))
     return tuple(values[:POINTS])

@@ -23,8 +23,6 @@ QUANTITIES = {
 ReaL labels are of ImageNet's images alone, and no dataset that comes with the package has them.
 """
 
-STAGES = ("recipe", "pretraining", "downstream")
-
 
 @dataclass(frozen=True, kw_only=True)
 class PaperNumber:
@@ -77,7 +75,8 @@ class Reproduction:
     Raises
     ------
     InputError
-        If a path of the grid names no field, or a number is of a dataset that is not measured.
+        If a path of the grid names no field, or one that the file or the seeds decide; if its values are not scalars or
+        tuples, each once; or if a number is of a dataset that is not measured.
     """
 
     name: str
@@ -107,6 +106,8 @@ class Reproduction:
         for number in self.numbers:
             if number.dataset not in self.datasets:
                 raise unknown_name("paper, dataset", number.dataset, self.datasets)
+        for path, values in self.grid:
+            require_own_values(path, values)
         for _ in self.cells():
             pass
 
@@ -156,6 +157,7 @@ class Reproduction:
         for path, value in cell.items():
             stage, _, field = path.partition(".")
             require_stage(path, stage, last is not None)
+            require_free_field(path, stage, field)
             if stage == "downstream":
                 last = with_field(last, field, value, path)
             else:
@@ -171,6 +173,30 @@ def require_stage(path: str, stage: str, transfers: bool) -> None:
     allowed = ("pretraining", "downstream") if transfers else ("recipe",)
     if stage not in allowed:
         raise unknown_name(f"grid, {path!r}: stage", stage, allowed)
+
+
+def require_free_field(path: str, stage: str, field: str) -> None:
+    """Raise if a field is decided elsewhere: cells that differ in it alone would be one run under several names."""
+    table = field.partition(".")[0]
+    if field == "seed":
+        raise InputError(f"grid, {path!r}: expected another field, as seeds counts seeds from the file's own on")
+    if stage == "downstream" and table == "model":
+        raise InputError(f"grid, {path!r}: expected another field, as the model is what was pretrained")
+    if stage != "pretraining" and field == "data.name":
+        raise InputError(f"grid, {path!r}: expected another field, as datasets are a file's own")
+
+
+def require_own_values(path: str, values: tuple[Any, ...]) -> None:
+    """Raise unless values of a field of the grid are scalars or tuples, each there once.
+
+    A value that is there twice would count as two runs, and one run's accuracy would get an interval of no width.
+    """
+    for value in values:
+        for each in value if isinstance(value, tuple) else (value,):
+            if not isinstance(each, str | bool | int | float | None):
+                raise invalid(f"grid.{path}", value, "a number, a text, true, false, or a list of them")
+    if not values or len(set(values)) < len(values):
+        raise invalid(f"grid.{path}", values, "at least one value, each once")
 
 
 def with_field(recipe: Recipe, field: str, value: Any, path: str) -> Recipe:

@@ -52,12 +52,13 @@ def results_path(
     file = Path(file).absolute()
     home = next((folder for folder in file.parents if folder.name == HOME), None)
     base = Path(out) / "miniature" if is_miniature else Path(out) if home is None else home / RESULTS
-    part = [] if set(datasets) in (set(), set(reproduction.datasets)) else ["_".join(datasets)]
+    chosen = [name for name in reproduction.datasets if name in datasets]
+    part = ["_".join(chosen)] if 0 < len(chosen) < len(reproduction.datasets) else []
     return base / f"{'.'.join([reproduction.name, *part])}.json"
 
 
 def require_no_better(path: Path, seeds: int) -> None:
-    """Raise if a file holds the record of more runs than are to be made: it would be lost under fewer.
+    """Raise if a file holds the record of more seeds than are to be run: it would be lost under fewer.
 
     Raises
     ------
@@ -66,7 +67,8 @@ def require_no_better(path: Path, seeds: int) -> None:
     if not path.is_file():
         return
     try:
-        held = max(row["n"] for row in json.loads(path.read_text(encoding="utf-8"))["numbers"])
+        runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+        held = len({run["labels"]["seed"] for run in runs})
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{str(path)!r}: expected the record of a reproduction, or no such file") from error
     if held > seeds:

@@ -108,7 +108,9 @@ class Reproduced:
         """Return the table as text, with what diverged and what nothing was measured for."""
         shown = self.table.dropna(axis="columns", how="all")
         names = {name: f"{name} ({COLUMNS[name]})" for name in shown.columns if COLUMNS.get(name)}
-        lines = [self.reproduction.source, shown.rename(columns=names).to_string(index=False, float_format="%.4g")]
+        lines = [self.reproduction.source]
+        if not shown.empty:
+            lines.append(shown.rename(columns=names).to_string(index=False, float_format="%.4g"))
         lines += [
             f"diverged: {_label(trial)}, at step {record.diverged['step']}"
             for trial, record in self.runs
@@ -188,7 +190,8 @@ def reproduce(
     Raises
     ------
     InputError
-        If a dataset is not one of the file's, or is not there, or a recipe does not fit it.
+        If a dataset is not one of the file's, or is not there, or a recipe does not fit it; if the log is unknown, or
+        has no folder.
     WorkerDiedError
         If a worker process dies; finished runs are kept in the store.
 

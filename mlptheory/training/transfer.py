@@ -19,7 +19,7 @@ from mlptheory.training.recipe import BudgetConfig, DataConfig, OptimizerConfig,
 FINETUNING = OptimizerConfig(name="sgd", lr=0.001, head_lr=0.01, momentum=0.9)
 """Bachmann et al. 2023, behind Table 2: SGD with momentum, 0.01 for the head and 0.001 for the body.
 
-Which momentum, they do not say.
+Which momentum, they do not say; their code has 0.9.
 """
 
 PROBING = OptimizerConfig(name="lion", lr=1e-5)

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from mlptheory.base.errors import invalid
 from mlptheory.base.files import canonical_json, sha256, writable_folder
 from mlptheory.base.plugins import load_plugins
 from mlptheory.trials.digest import Digests
@@ -146,10 +147,14 @@ def run_trials(
 
     Raises
     ------
+    InputError
+        If the log is unknown, needs a package that is not installed, or has no folder.
     WorkerDiedError
         If a worker process dies; finished trials are kept.
     """
     require_log(log)
+    if log is not None and logs is None:
+        raise invalid("logs", None, f"a folder, as log = {log!r} needs one to write to")
     units = {unit.digest: unit for unit in _units(trials, digests)}
     wanted = {digests[trial] for trial in kept}
     wanted |= {

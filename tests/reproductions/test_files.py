@@ -41,7 +41,16 @@ def test_pretraining_and_what_follows(file_of, transfer):
         ('source = "A table"', "", "paper.source = None: expected a text"),
         ("_percent = 50", "_percent = true", "paper.test_accuracy_percent, digits = True: expected a number"),
         ("_percent = 50", "_per_cent = 50", "paper = 'test_accuracy_per_cent': unknown; did you mean 'test_accuracy_"),
-        ("_percent = 50", "_percent = {digit = 50}", "paper, dataset = 'digit': unknown; did you mean 'digits'?"),
+        ("_percent = 50", "_percent = nan", "paper.test_accuracy_percent, digits = nan: expected a number"),
+        ("_percent = 50", "_percent = 501", "paper.test_accuracy_percent, digits = 501: expected a number"),
+        ("_spread = 0.5", "_spread = -0.5", "paper.test_accuracy_spread, digits = -0.5: expected a number"),
+        ("_spread = 0.5", "_spread = {digit = 1}", "paper.test_accuracy_spread, dataset = 'digit': unknown; did you"),
+        ("test_accuracy_percent = 50", "", "paper.test_accuracy_spread, dataset = 'digits': unknown"),
+        (
+            "_percent = 50",
+            "_percent = {digit = 50, digits = 50}",
+            "paper, dataset = 'digit': unknown; did you mean 'digits'?",
+        ),
         ("[paper]", "[picture]\nunit = 3\n[paper]", "picture = 'unit': unknown; did you mean 'units'?"),
         ("[paper]", "[picture]\nunits = 0\n[paper]", "picture.units = 0: expected an integer of at least 1"),
         ("[paper]", "[tta]\nview = 3\n[paper]", "did you mean 'views'?"),
@@ -49,6 +58,11 @@ def test_pretraining_and_what_follows(file_of, transfer):
         ("[paper]", '[grid]\n"recipe.seeds" = [1]\n[paper]', "grid, 'recipe.seeds' = 'seeds': unknown; did you"),
         ("[paper]", '[grid]\n"recipe.budgets.amount" = [1]\n[paper]', "did you mean 'budget'?"),
         ("[paper]", '[grid]\n"recipe.budget.amount" = [0]\n[paper]', "budget.amount = 0: expected an integer"),
+        ("[paper]", '[grid]\n"recipe.budget.amount" = [1, 1]\n[paper]', "amount = (1, 1): expected at least one value"),
+        ("[paper]", '[grid]\n"recipe.model" = [{name = "Linear"}]\n[paper]', "grid.recipe.model = {'name': 'Linear'}"),
+        ("[paper]", '[grid]\n"recipe.data.n" = [[[1]]]\n[paper]', "grid.recipe.data.n = ([1],): expected a number"),
+        ("[paper]", '[grid]\n"recipe.seed" = [1, 2]\n[paper]', "grid, 'recipe.seed': expected another field"),
+        ("[paper]", '[grid]\n"recipe.data.name" = ["digits"]\n[paper]', "grid, 'recipe.data.name': expected another"),
         ("[paper]", '[grid]\n"pretraining.seed" = [1]\n[paper]', "stage = 'pretraining': unknown"),
         ("seed = 3", 'start = "parent"', "start = 'parent': expected 'initialization' for what is trained first"),
     ],
@@ -68,11 +82,22 @@ def test_what_does_not_belong_is_refused(file_of, scratch, old, new, message):
         ("[downstream]", '[downstream]\nstart = "initialization"', "downstream.start = 'initialization'"),
         ("[tta]", "[picture]\nunits = 2\n[tta]", "picture: expected a file with [recipe]"),
         ('"downstream.opt', '"recipe.opt', "stage = 'recipe': unknown"),
+        ("[downstream]", "[downstream]\nseed = 1", "downstream.seed: expected none"),
+        ("[grid]", '[grid]\n"downstream.seed" = [1]', "grid, 'downstream.seed': expected another field"),
+        ("[grid]", '[grid]\n"downstream.model.name" = ["Linear"]', "as the model is what was pretrained"),
+        ("[grid]", '[grid]\n"downstream.data.name" = ["digits"]', "as datasets are a file's own"),
     ],
 )
 def test_what_does_not_belong_to_a_transfer_is_refused(file_of, transfer, old, new, message):
     with pytest.raises(InputError, match=re.escape(message)):
         read_reproduction(file_of(transfer, **{old: new}))
+
+
+def test_values_of_a_grid_may_be_lists(file_of, scratch):
+    grid = '[grid]\n"recipe.augmentation.crop_scale" = [[0.4, 1.0], [0.08, 1.0]]\n[paper]'
+    trials = read_reproduction(file_of(scratch, **{"[paper]": grid})).trials()
+    assert [trial.recipe.augmentation.crop_scale for trial in trials] == [(0.4, 1.0), (0.08, 1.0)]
+    assert len(set(trials)) == 2
 
 
 def test_a_file_that_is_not_there_or_no_text(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from mlptheory.base.errors import InputError
 from mlptheory.cli import main
 from mlptheory.reproductions import miniature, read_reproduction, reproduce
+from mlptheory.reproductions.results import require_no_better, results_path, write_results
 from mlptheory.training import train
 from mlptheory.trials import FolderStore, executor
 
@@ -78,6 +79,8 @@ def test_every_run_leaves_its_history_as_lines(file_of, transfer, tmp_path):
         assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
     with pytest.raises(InputError, match="log = 'tensorbord': unknown; did you mean 'tensorboard'"):
         reproduce(full, log="tensorbord", **HERE)
+    with pytest.raises(InputError, match="logs = None: expected a folder, as log = 'tensorboard'"):
+        reproduce(full, log="tensorboard", **HERE)
 
 
 def test_members_of_an_ensemble_leave_theirs_at_the_end(file_of, scratch, tmp_path):
@@ -95,6 +98,27 @@ def test_pictures_are_of_the_trained_filters(file_of, scratch):
     assert label == "digits, seed 3"
     np.testing.assert_array_equal(picture, weights.detach().double().reshape(16, 8, 8)[:4].numpy())
     assert found.figure().axes[0].get_title("left") == label
+
+
+def test_what_diverged_counts_as_a_seed_and_has_no_number(file_of, scratch, tmp_path):
+    optimizer = '[recipe.optimizer]\nname = "sgd"\nlr = 1e30\n[recipe.budget]'
+    file = file_of(scratch, **{"[recipe.budget]": optimizer})
+    found = reproduce(read_reproduction(file), seeds=2, **HERE)
+    lines = ["A table", "diverged: digits, seed 3, at step 1", "diverged: digits, seed 4, at step 1"]
+    assert found.table.empty and found.describe().splitlines() == [*lines, "not run: digits, test; paper 50.0 %"]
+    path = results_path(file, found.reproduction, out=tmp_path)
+    write_results(path, found)
+    require_no_better(path, 2)
+    with pytest.raises(InputError, match="seeds = 1: expected at least 2"):
+        require_no_better(path, 1)
+
+
+def test_the_order_in_which_datasets_are_named_makes_no_other_record(file_of, transfer, tmp_path):
+    three = {'["digits-5-9", "digits"]': '["digits-5-9", "digits", "digits-0-4"]'}
+    file = file_of(transfer, **three)
+    named = [("digits", "digits-5-9"), ("digits-5-9", "digits")]
+    paths = {results_path(file, read_reproduction(file), out=tmp_path, datasets=each) for each in named}
+    assert [path.name for path in paths] == ["row.digits-5-9_digits.json"]
 
 
 def test_unknown_datasets_and_runs_that_cannot_be(file_of, transfer):

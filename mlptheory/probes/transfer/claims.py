@@ -18,6 +18,7 @@ A_A, LEAK = "a-a-control", "leak-check"
 LEAK_MARGIN = 5.0
 POINTS = "percentage points"
 NEW = "these data, new seeds"
+PAIRED = "initialization and the order's key within a seed"
 CELLS = "mean over arms, batch sizes and lengths of pretraining"
 LINE = "fitted change from the smallest to the largest batch of pretraining (line over log2 batch size)"
 
@@ -31,10 +32,10 @@ def claims(probe: Transfer) -> tuple[Claim, ...]:
     return (*found, *((_a_a(probe), _leak(probe)) if probe.control else ()))
 
 
-def _claim(probe: Transfer, held: tuple[str, ...], **parts: Any) -> Claim:
+def _claim(probe: Transfer, held: tuple[str, ...], *, seeds: str = PAIRED, **parts: Any) -> Claim:
     """Return a claim that an accuracy on the target is greater, with what this probe says of all of them."""
     common = {"direction": "greater", "margin": probe.margin, "unit": POINTS, "bibtex_key": "Bachmann2023"}
-    return Claim(**{**common, "held_fixed": (*held, *_held(probe)), "scope": _scope(probe), **parts})
+    return Claim(**{**common, "held_fixed": (*held, *_held(probe), seeds), "scope": _scope(probe), **parts})
 
 
 def _helps(probe: Transfer) -> Claim:
@@ -107,8 +108,8 @@ def _tta(probe: Transfer) -> Claim:
     return _claim(
         probe,
         (
-            f"{probe.tta_views} views, squares of {share} % of the area{', mirrored or not' * probe.tta_flip}, logits "
-            "averaged",
+            f"{probe.tta_views} views, squares of {share} % of the area{', mirrored or not' * probe.tta_flip}, the "
+            "same for every net, logits averaged",
             _finetuning(probe),
         ),
         id=TTA,
@@ -161,6 +162,7 @@ def _a_a(probe: Transfer) -> Claim:
     return _claim(
         probe,
         (_probing(probe),),
+        seeds="nothing within a block: a seed of its own for every body",
         id=A_A,
         statement="Control: bodies of one arm, labeled as two, show no difference.",
         source="A/A control",
@@ -177,6 +179,7 @@ def _leak(probe: Transfer) -> Claim:
     return _claim(
         probe,
         (_finetuning(probe),),
+        seeds="the pretrained body within a block; a seed of its own for every shuffle",
         id=LEAK,
         statement="Control: fine-tuned on shuffled target labels, the test accuracy is chance.",
         source="leak check",
@@ -197,7 +200,6 @@ def _held(probe: Transfer) -> tuple[str, ...]:
         f"arm{decay}",
         f"label smoothing {probe.label_smoothing:g}",
         "data, splits and test sets",
-        "initialization and the order's key within a seed",
     )
 
 

@@ -81,6 +81,13 @@ SCENARIOS = (
         change=5.0,
         growth=8.0,
     ),
+    _scenario(
+        "alone",
+        "pretraining's lead at its margin, so that it is decided last; all other effects at forty margins",
+        40.0,
+        pretraining=1.0,
+        apart=60.0,
+    ),
     _scenario("twice", "every effect at twice its margin", 2.0),
     _scenario("strong", "every effect at eight times its margin", 8.0),
     _scenario("reversed", "every effect at twice its margin, against the claim; controls off too", -2.0, control=2.0),

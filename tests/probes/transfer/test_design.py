@@ -9,7 +9,7 @@ from mlptheory.base import InputError
 from mlptheory.base.configuration import from_plain
 from mlptheory.data import Augmentation
 from mlptheory.probes import Transfer, probes
-from mlptheory.probes.transfer.claims import A_A, EVERY_LENGTH, LEAK, LONGER
+from mlptheory.probes.transfer.claims import A_A, EVERY_LENGTH, LEAK, LONGER, TTA
 from tests.probes.transfer.conftest import PROBE, TINY
 
 
@@ -138,6 +138,13 @@ def test_claims_state_everything_before_a_run():
         assert "50 examples of digits-5-9" in claim.scope and "ImageNet-21k" in claim.scope
         assert claim.bibtex_key in (None, "Bachmann2023")
     assert {claim.id for claim in PROBE.claims() if claim.direction == "equivalent"} == {A_A, LEAK}
+
+
+def test_claims_say_whether_seeds_pair_and_that_views_do_not_vary():
+    held = {claim.id: " / ".join(claim.held_fixed) for claim in PROBE.claims()}
+    unpaired = {name for name, text in held.items() if "initialization" not in text}
+    assert unpaired == {A_A, LEAK} and all("a seed of its own" in held[name] for name in unpaired)
+    assert [name for name, text in held.items() if "20 views" in text and "the same for every net" in text] == [TTA]
 
 
 def test_columns_hold_every_label_and_are_unique():

@@ -25,8 +25,8 @@ A row for each number of the paper and each point that was measured, written fro
 `experiments/`. Accuracy is on the test set after the last step, in percent; brackets are 95 % t intervals over seeds,
 and one run has none. "±" is the paper's, which does not say what it is.
 
-The runs on CIFAR used the official images and labels in another order than the official files', so their data digests are
-not those of a download.
+The runs on CIFAR used the official images and labels in another order than the official files', so their data digests
+are not those of a download.
 
 `mlptheory reproduce experiments/PATH.toml` runs a file, in small and within seconds with `--miniature`.
 """

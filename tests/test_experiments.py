@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
@@ -298,13 +299,31 @@ def test_the_page_quotes_the_verdicts_on_cifar10():
         assert verdict.verdict in page
 
 
-def test_the_page_quotes_the_verdicts_on_transfer_between_digits():
+@pytest.mark.parametrize(
+    ("folder", "title"), [("digits", "## On the digits"), ("cifar100_to_cifar10", "## From CIFAR-100 to CIFAR-10")]
+)
+def test_the_page_quotes_the_verdicts_on_transfer(folder, title):
     page = (REPOSITORY / "docs" / "probes" / "transfer.md").read_text(encoding="utf-8").replace("−", "-")
-    section = page.split("## On the digits")[1].split("\n## ")[0]
-    verdicts = load_result(EXPERIMENTS / "transfer" / "digits").verdicts
+    section = page.split(title)[1].split("\n## ")[0]
+    verdicts = load_result(EXPERIMENTS / "transfer" / folder).verdicts
     quoted = [line for line in section.splitlines() if "% |" in line]
     assert len(quoted) == len(verdicts) == 11
     for verdict, line in zip(verdicts, quoted, strict=True):
         level = f"{100 * verdict.level:.4g} %"
         interval = f"{verdict.effect:+.2f} [{verdict.low:+.2f}, {verdict.high:+.2f}] at {level}"
         assert f"| {interval} | {verdict.verdict} |" in line, verdict.id
+
+
+def test_the_page_quotes_what_the_probes_rate_does():
+    page = (REPOSITORY / "docs" / "probes" / "transfer.md").read_text(encoding="utf-8").replace("−", "-")
+    page = " ".join(page.split())
+    rows = json.loads((EXPERIMENTS / "transfer" / "probing_rate.json").read_text(encoding="utf-8"))
+    for row in rows:
+        lead = np.subtract(row["pretrained"], row["untrained"])
+        half = scipy.stats.t.ppf(0.975, len(lead) - 1) * lead.std(ddof=1) / math.sqrt(len(lead))
+        found = (row["lead"]["mean"], row["lead"]["low"], row["lead"]["high"])
+        assert found == pytest.approx((lead.mean(), lead.mean() - half, lead.mean() + half), rel=1e-9)
+        mean, low, high = (f"{value:+.1f}" for value in found)
+        assert f"{mean} [{low}, {high}]" in page and f"{row['probing_lr']:g}" in page
+    best = [max(np.mean(row[body]) for row in rows) for body in ("pretrained", "untrained")]
+    assert all(f"both bodies reach {value:.1f} %" in page for value in best)

@@ -47,6 +47,7 @@ def reproductions_text(experiments: Path) -> str:
             row for path in here for row in _rows(files[path], by_file[path], _unfinished(experiments, files[path]))
         ]
         notes = [note for path in here for record in by_file[path] for note in _evidence(record)]
+        notes += [note for path in here for note in _evidence_so_far(experiments, files[path].name)]
         parts += [
             f"## `{folder.relative_to(experiments).as_posix()}`\n",
             markdown_table(rows, ["recipe", "dataset", "what", "measured (%)", "runs", "paper (%)"]),
@@ -95,6 +96,18 @@ def _unfinished(experiments: Path, reproduction: Reproduction) -> str:
     whole = budget.unit == "epochs"
     taken = f"{last['epoch']} of {budget.amount} epochs" if whole else f"{last['step']} steps"
     return f"{100 * last['value']:.2f} after {taken}, unfinished"
+
+
+def _evidence_so_far(experiments: Path, name: str) -> Iterator[str]:
+    """Yield what a run that was not finished rests on: how it was run, its data and the machine."""
+    path = experiments / "unfinished" / f"{name}.json"
+    if path.is_file():
+        held = json.loads(path.read_text(encoding="utf-8"))
+        execution = held["execution"]
+        yield (
+            f"- `{name}`, unfinished: seed {held['recipe']['seed']}; {execution['precision']}, {execution['threads']} "
+            f"thread(s) on {machine(held['environment'])}. Data {held['data_digest'][:16]}, run {held['digest'][:16]}."
+        )
 
 
 def _rows(reproduction: Reproduction, records: list[dict[str, Any]], otherwise: str) -> Iterator[list[str]]:

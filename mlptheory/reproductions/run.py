@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,9 +75,11 @@ class Reproduced:
     def _rows(self) -> Iterator[dict[str, Any]]:
         values: dict[tuple[Any, ...], list[float]] = {}
         compute: dict[tuple[Any, ...], int] = {}
+        runs: Counter[tuple[Any, ...]] = Counter()
         for (trial, record), macs in zip(self.runs, self.compute_macs, strict=True):
             cell = tuple(pair for pair in trial.labels if pair[0] != "seed")
             compute[cell] = macs
+            runs[cell] += 1
             for quantity, metric in QUANTITIES.items():
                 if record.metrics.get(metric) is not None:
                     values.setdefault((cell, quantity), []).append(100 * record.metrics[metric])
@@ -84,7 +87,8 @@ class Reproduced:
         for (cell, quantity), found in values.items():
             labels = dict(cell)
             paper = given.get((labels["dataset"], quantity))
-            interval = mean_interval(found) if len(found) > 1 else None
+            # Where runs diverged the rest are a selection, of which no interval is honest.
+            interval = mean_interval(found) if 1 < len(found) == runs[cell] else None
             yield {
                 **labels,
                 "quantity": quantity,

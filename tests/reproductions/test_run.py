@@ -4,6 +4,7 @@ import json
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -189,3 +190,12 @@ def test_the_command_says_nothing_but_its_progress(file_of, transfer, tmp_path):
     ended = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=True)
     said = [line for line in ended.stderr.replace("\r", "\n").splitlines() if line.strip() and "%|" not in line]
     assert said == []
+
+
+def test_there_is_no_interval_where_a_run_is_missing(file_of, scratch):
+    found = reproduce(read_reproduction(file_of(scratch)), seeds=3, **HERE)
+    trial, record = found.runs[2]
+    gone = replace(record, metrics={}, diverged={"step": 1, "epoch": 0})
+    whole, rest = found.table.iloc[0], replace(found, runs=(*found.runs[:2], (trial, gone))).table.iloc[0]
+    assert whole["n"] == 3 and whole["low"] < whole["measured"] < whole["high"]
+    assert rest["n"] == 2 and rest["low"] is None and rest["high"] is None

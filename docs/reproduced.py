@@ -41,7 +41,8 @@ def reproductions_text(experiments: Path) -> str:
         for path, reproduction in files.items()
     }
     parts = [HEAD, _count(files, by_file)]
-    for folder in sorted({path.parent for path in files}, key=_by_number):
+    run = {path.parent for path in files if by_file[path]}
+    for folder in sorted({path.parent for path in files}, key=lambda folder: (folder not in run, _by_number(folder))):
         here = [path for path in files if path.parent == folder]
         rows = [
             row for path in here for row in _rows(files[path], by_file[path], _unfinished(experiments, files[path]))

@@ -327,3 +327,16 @@ def test_the_page_quotes_what_the_probes_rate_does():
         assert f"{mean} [{low}, {high}]" in page and f"{row['probing_lr']:g}" in page
     best = [max(np.mean(row[body]) for row in rows) for body in ("pretrained", "untrained")]
     assert all(f"both bodies reach {value:.1f} %" in page for value in best)
+
+
+def test_the_page_quotes_transfer_in_small():
+    page = (REPOSITORY / "docs" / "transfer.md").read_text(encoding="utf-8").split("## In small")[1]
+    quoted = re.findall(r"\(`(\w+)`\) \| (\S.*?\]) \| (\S.*?\])? ?\|", page)
+    assert len(quoted) >= 4
+    for name, plain, views in quoted:
+        rows = {row["quantity"]: row for row in RECORDS[f"transfer/{name}"]["numbers"]}
+        for quantity, text in (("test", plain), ("tta", views)):
+            if text:
+                row = rows.pop(quantity)
+                assert text == f"{row['measured']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+        assert not rows

@@ -22,7 +22,11 @@ CIFAR_FILE = 30_730_000  # bytes of one binary CIFAR-10 file, from its published
     [
         (
             ["prob"],
-            ["command = 'prob'", "did you mean 'probe'", "probe, calibrate, train, evaluate, data, report, cite"],
+            [
+                "command = 'prob'",
+                "did you mean 'probe'",
+                "calibrate, train, reproduce, evaluate, data, report, cite",
+            ],
         ),
         (["data"], ["data command", "list"]),
         (["data", "lst"], ["'lst'", "did you mean 'list'"]),
@@ -30,12 +34,17 @@ CIFAR_FILE = 30_730_000  # bytes of one binary CIFAR-10 file, from its published
         (["report"], ["report = ''", "one folder"]),
         (["report", "a", "b"], ["'a b'", "one folder"]),
         (["cite", "batchsise"], ["probe = 'batchsise'", "did you mean 'batchsize'"]),
-        (["probe", "batchsise"], ["probe = 'batchsise'", "did you mean 'batchsize'", "allowed: batchsize, list"]),
+        (
+            ["probe", "batchsise"],
+            ["probe = 'batchsise'", "did you mean 'batchsize'", "batchsize, transfer, list"],
+        ),
         (["probe", "list", "--json"], ["'--json'"]),
         (["evaluate"], ["evaluate = ''", "first the folder"]),
         (["evaluate", "--tta"], ["evaluate = '--tta'", "first the folder"]),
         (["evaluate", "nowhere"], ["run = 'nowhere'", "a folder that a recipe was trained into"]),
         (["evaluate", "nowhere", "--views", "0"], ["views = 0", "at least 1"]),
+        (["reproduce"], ["reproduce = ''", "first a file such as"]),
+        (["reproduce", "nosuch.toml"], ["file = 'nosuch.toml'", "a TOML file that exists"]),
         (["train", "nosuch.toml"], ["recipe = 'nosuch.toml'", "a TOML file that exists"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0] in ("prob", "data", "report", "cite") else None,

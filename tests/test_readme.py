@@ -31,6 +31,7 @@ def in_miniature(command: str) -> str:
         command,
     )
     command = re.sub(r"(calibrate batchsize)", r"\1 --tables 10 --bank-runs 0 --workers 1", command)
+    command = re.sub(r"(reproduce) (\S+\.toml)", rf"\1 {REPOSITORY}/\2", command)
     return re.sub(r"(train) (\S+\.toml)", rf"\1 {REPOSITORY}/\2 {SMALL_RECIPE}", command)
 
 

@@ -17,7 +17,6 @@ import pandas as pd
 import pytest
 import torch
 
-from mlptheory.cli import main
 from mlptheory.models import ModelConfig
 from mlptheory.training import BudgetConfig, DataConfig, OptimizerConfig, Recipe
 from mlptheory.trials import run_recipe, single
@@ -183,8 +182,14 @@ def child(out, limit=0):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "out"
-    assert main([*ARGS, "--out", str(out)]) == 0
+    run_to_end(out)
     return out
+
+
+def run_to_end(out):
+    """Run the command in a process of its own: what other tests register here is in the digest of a run."""
+    command = [sys.executable, "-m", "mlptheory", *ARGS, "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
 
 
 def assert_same_logs(out, whole):
@@ -219,7 +224,7 @@ def test_a_killed_run_leaves_whole_lines_and_goes_on_without_doubles(tmp_path, u
         file.write(b'{"trial": "a lin')
     for folder in (out, torn):
         inode = os.stat(folder / "metrics.jsonl").st_ino
-        assert main([*ARGS, "--out", str(folder)]) == 0
+        run_to_end(folder)
         assert_same_logs(folder, uninterrupted)
         assert os.stat(folder / "metrics.jsonl").st_ino == inode, "tail -f has lost it"
         assert len(list((folder / "tensorboard").iterdir())) == 1
@@ -234,7 +239,7 @@ def test_a_file_that_cannot_grow_ends_the_run_by_name_and_the_next_call_repairs_
     assert said.splitlines()[-1] == f"mlptheory: File too large: {tmp_path / 'metrics.jsonl'}"
     torn = (tmp_path / "metrics.jsonl").read_bytes()
     assert len(torn) == 3000 and not torn.endswith(b"\n")
-    assert main([*ARGS, "--out", str(tmp_path)]) == 0
+    run_to_end(tmp_path)
     assert_same_logs(tmp_path, uninterrupted)
 
 

@@ -340,3 +340,5 @@ def test_the_page_quotes_transfer_in_small():
                 row = rows.pop(quantity)
                 assert text == f"{row['measured']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
         assert not rows
+    for row in RECORDS["transfer/scratch_longer"]["numbers"]:
+        assert f"{row['measured']:.2f} %" in page

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 from mlptheory.base.errors import InputError, invalid, unknown_name
 
+HELP = ("-h", "--help")
+
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _RULE = re.compile(r"[─-]{3,}|╭.*|╰.*")
 
@@ -129,3 +131,17 @@ def _unknown_option(bad: str, flags: list[str]) -> InputError:
     near = dict.fromkeys(by_name[name] for name in close)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return InputError(f"unknown option {bad!r}{hint} (--help lists them all)")
+
+
+def plugins_named(arguments: Sequence[str]) -> list[str]:
+    """Return the files after --plugin, which must load before the arguments that name what they register."""
+    files: list[str] = []
+    taking = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            name, _, value = argument.partition("=")
+            taking = name == "--plugin" and not value
+            files += [value] if name == "--plugin" and value else []
+        elif taking:
+            files.append(argument)
+    return files

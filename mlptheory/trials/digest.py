@@ -23,7 +23,7 @@ ROOMS = ("base", "data", "models", "training", "measures")
 LIBRARIES = ("torch", "lion-pytorch", "numpy")
 """Whose versions can change what a trial computes."""
 
-OF_TRIALS = ("registered.py", "run.py", "record.py")
+OF_TRIALS = ("measuring.py", "registered.py", "run.py", "record.py")
 """Files of this room that decide what a record holds."""
 
 

@@ -1,0 +1,116 @@
+"""What registered measures share: the registry, what they are given, and ways to the images and the model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from mlptheory.base.configuration import require_integer
+from mlptheory.base.errors import InputError
+from mlptheory.base.random import uniform
+from mlptheory.base.registry import Registry
+from mlptheory.data import Batch, Dataset, Loader
+from mlptheory.training import DataConfig, Examples, Recipe
+from mlptheory.training.device import autocast
+
+
+@dataclass(frozen=True)
+class MeasureContext:
+    """What a registered measure is given.
+
+    Attributes
+    ----------
+    model : nn.Module or None
+        The trial's trained model.
+    parents : sequence of nn.Module
+        The parents' models, in order.
+    parent_predictions : sequence of ndarray of int
+        Classes that the parents predict for the test set, where the trial has no recipe of its own.
+    examples : Examples
+        Data of the trial's recipe, or of its first parent's.
+    recipe : Recipe or None
+        The trial's recipe, or its first parent's, with the precision that was used in place of "auto".
+    data_root : str or None
+        Where official dataset files are looked for first.
+    """
+
+    model: nn.Module | None
+    parents: Sequence[nn.Module]
+    parent_predictions: Sequence[np.ndarray]
+    examples: Examples
+    recipe: Recipe | None = None
+    data_root: str | None = None
+
+    def pair(self) -> tuple[nn.Module, nn.Module]:
+        """Return the two models of a measure of pairs: two parents, or the trained model and its parent."""
+        models = [*([self.model] if self.model is not None else []), *self.parents]
+        if len(models) != 2:
+            raise InputError(f"measure: expected two models to compare, found {len(models)}")
+        return models[0], models[1]
+
+
+measures: Registry = Registry("measure")
+
+
+def trained_model(context: MeasureContext, measure: str) -> tuple[nn.Module, Recipe]:
+    """Return the trained model and its recipe; raise `InputError` naming the measure where there are none."""
+    if context.model is None or context.recipe is None:
+        raise InputError(f"measure = {measure!r}: expected a trial with a recipe")
+    return context.model, context.recipe
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode for a while."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def training_examples(model: nn.Module, examples: Examples, recipe: Recipe, count: int) -> Batch:
+    """Return so many training examples, all if there are fewer, as evaluation would see them.
+
+    Which ones follows from the seed of the split alone: the same for every run on the same training set, and nested.
+    """
+    part = drawn_examples(examples.train, count, recipe.data.split_seed)
+    return next(plain_loader(model, part, examples, recipe.data, batch_size=len(part)).batches(epoch=0))
+
+
+def drawn_examples(dataset: Dataset, count: int, split_seed: int) -> Dataset:
+    """Return so many examples of a dataset, all if there are fewer, drawn by the seed of the split; nested."""
+    require_integer("examples", count, 1)
+    draws = uniform(split_seed, "measured examples", 0, np.arange(len(dataset)), 1)[:, 0]
+    return dataset.select(torch.from_numpy(np.argsort(draws, kind="stable")[:count]))
+
+
+def plain_loader(model: nn.Module, dataset: Dataset, examples: Examples, data: DataConfig, batch_size: int) -> Loader:
+    """Return a loader as evaluation's: in the dataset's order, nothing augmented, where and in what the model is."""
+    parameter = next(model.parameters())
+    return Loader(
+        dataset,
+        batch_size=batch_size,
+        normalization=examples.normalization,
+        image_size=data.image_size,
+        pixel_permutation=data.pixel_permutation,
+        permute=data.permute,
+        shuffle=False,
+        device=parameter.device,
+        dtype=parameter.dtype,
+    )
+
+
+@torch.no_grad()
+def logits_of_test_images(model: nn.Module, examples: Examples, data: DataConfig) -> torch.Tensor:
+    """Return the model's logits of all test images, in the dtype of its weights whatever the precision of training."""
+    loader = plain_loader(model, examples.test, examples, data, batch_size=min(2048, len(examples.test)))
+    with autocast("float32", str(loader.device)):
+        return torch.cat([model(batch.inputs) for batch in loader.batches(epoch=0)])

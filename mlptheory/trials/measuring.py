@@ -14,9 +14,13 @@ from mlptheory.base.configuration import require_integer
 from mlptheory.base.errors import InputError
 from mlptheory.base.random import uniform
 from mlptheory.base.registry import Registry
-from mlptheory.data import Batch, Dataset, Loader
+from mlptheory.data import Batch, Dataset, Loader, pixel_permutation
+from mlptheory.measures.evaluation_copy import evaluation_copy
 from mlptheory.training import DataConfig, Examples, Recipe
 from mlptheory.training.device import autocast
+from mlptheory.training.setting import Setting
+
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,35 @@ def trained_model(context: MeasureContext, measure: str) -> tuple[nn.Module, Rec
     if context.model is None or context.recipe is None:
         raise InputError(f"measure = {measure!r}: expected a trial with a recipe")
     return context.model, context.recipe
+
+
+def initial_model(context: MeasureContext, measure: str) -> nn.Module:
+    """Return the model as it was before the first step: from its recipe's seed, or from its parent's weights."""
+    model, recipe = trained_model(context, measure)
+    start_weights = None
+    if recipe.start != "initialization":
+        if not context.parents:
+            raise InputError(f"measure = {measure!r}: expected a parent, whose weights the trial started from")
+        start_weights = context.parents[0].state_dict()
+    device = str(next(model.parameters()).device)
+    return Setting(recipe, context.examples, device, recipe.precision, start_weights).initial_model()
+
+
+def permutation_of_inputs(recipe: Recipe, examples: Examples, measure: str) -> torch.Tensor | None:
+    """Return which entry of the image each input of the network is; None where they are in their own order.
+
+    The image is what comes after resizing, so a permutation before that has no such order and is refused.
+    """
+    data, (_, height, width) = recipe.data, examples.train.image_shape
+    if data.pixel_permutation is None:
+        return None
+    if data.permute == "before" and (height, width) != (examples.image_size,) * 2:
+        raise InputError(
+            f"measure = {measure!r}: data.permute = 'before', data.image_size = {data.image_size}: expected a "
+            "permutation after the resizing, as inputs resized from permuted images have no places in the image"
+        )
+    shape = (examples.train.image_shape[0], examples.image_size, examples.image_size)
+    return pixel_permutation(data.pixel_permutation, shape)
 
 
 @contextlib.contextmanager
@@ -114,3 +147,19 @@ def logits_of_test_images(model: nn.Module, examples: Examples, data: DataConfig
     loader = plain_loader(model, examples.test, examples, data, batch_size=min(2048, len(examples.test)))
     with autocast("float32", str(loader.device)):
         return torch.cat([model(batch.inputs) for batch in loader.batches(epoch=0)])
+
+
+def features_and_logits(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what a model's head is given for images, (N, m), and its logits, in float64 where the device has it."""
+    head = getattr(model, "head", None)
+    if not isinstance(head, nn.Module):
+        raise InputError(f"features: expected a model with a head, {type(model).__name__} has none of that name")
+    seen: list[torch.Tensor] = []
+    with evaluating(model), evaluation_copy(model, images) as (copied, x), torch.no_grad():
+        copied.head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].flatten(1)))
+        # A network's intermediates need not fit into memory for all images at once.
+        parts = x.split(_AT_ONCE)
+        logits = torch.cat([copied(part) for part in parts])
+    if len(seen) != len(parts):
+        raise InputError(f"features: expected a head that is called once, found {len(seen) / len(parts):g} calls")
+    return torch.cat(seen), logits

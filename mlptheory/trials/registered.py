@@ -27,6 +27,12 @@ from mlptheory.measures import (
 from mlptheory.models import scale_invariant_parameters
 from mlptheory.training import Recipe, TestTimeAugmentation, TrainingState, evaluate, observers
 from mlptheory.training.device import autocast
+from mlptheory.trials import (  # noqa: F401, as importing registers
+    registered_accuracy,
+    registered_filters,
+    registered_neighbors,
+    registered_symmetry,
+)
 from mlptheory.trials.measuring import (
     MeasureContext,
     evaluating,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,7 @@ from mlptheory.training import (
     TrainingState,
     evaluate,
     observers,
+    train_permuted,
 )
 from mlptheory.training.device import autocast
 
@@ -75,6 +76,9 @@ class MeasureContext:
 
 
 measures: Registry = Registry("measure")
+
+WRONG_PERMUTATIONS = 1_000_000
+"""From the seed of a permutation to that of one that is not it."""
 
 
 @measures.register("weight_norm")
@@ -135,6 +139,37 @@ def measure_test_time_augmentation(context: MeasureContext, **views: Any) -> Map
         tta=tta,
     )
     return {"tta_accuracy": found.top1, "tta_top5": found.top5, "tta_loss": found.loss}
+
+
+@measures.register("permuted_training")
+def measure_permuted_training(
+    context: MeasureContext, steps: int, equalized: bool = False, wrong: bool = False
+) -> Mapping[str, float]:
+    """Largest deviations over so many steps of the trial's recipe on permuted images from that on the images.
+
+    The permutation's seed is the recipe's; that of the wrong one, where there is one, comes 10^6 after. Sign flips are
+    Lion's, in all steps together, out of so many updates of single weights.
+    """
+    model, recipe = _trained(context, "permuted_training")
+    require_integer("steps", steps, 1)
+    found = train_permuted(
+        replace(recipe, budget=replace(recipe.budget, amount=steps, unit="steps")),
+        permutation=recipe.seed,
+        wrong=recipe.seed + WRONG_PERMUTATIONS if wrong else None,
+        equalized=equalized,
+        examples=context.examples,
+        device=str(next(model.parameters()).device),
+    )
+    values: dict[str, float] = {}
+    for name, deviation in (("permuted", found.transported), ("wrong", found.wrong)):
+        if deviation is None:
+            continue
+        values[f"{name}_weight_deviation"] = float(deviation.weights.max())
+        values[f"{name}_logit_deviation"] = float(deviation.logits.max())
+        if deviation.flips is not None:
+            values[f"{name}_sign_flips"] = float(deviation.flips.sum())
+            values["sign_updates"] = float(deviation.coordinates * len(deviation.flips))
+    return values
 
 
 @measures.register("hessian_top_eigenvalue")

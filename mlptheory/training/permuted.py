@@ -130,7 +130,7 @@ def train_permuted(
     ...     precision="float64",
     ... )
     >>> found = train_permuted(recipe, permutation=0, wrong=1, device="cpu")
-    >>> bool(found.transported.weights.max() < 1e-9), found.transported.flips.sum()
+    >>> bool(found.transported.weights.max() < 1e-9), int(found.transported.flips.sum())
     (True, 0)
     >>> bool(found.wrong.weights.max() > 1e-3)
     True

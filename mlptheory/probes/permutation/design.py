@@ -122,18 +122,18 @@ class Permutation(Probe):
 
     dataset: str = "digits"
     model: str = "B-2/Wi-64"
-    baseline: str = "CNN-2/Wi-16"
+    baseline: str = "CNN-1/Wi-32"
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
-            crop_scale=(0.6, 1.0), crop_ratio=(1.0, 1.0), shift=1, mixup=0.8, mixup_per="example"
+            crop_scale=(0.6, 1.0), crop_ratio=(1.0, 1.0), shift=1, mixup=0.2, mixup_per="example"
         )
     )
     baseline_augmented: bool = False
     seeds: int | tuple[int, ...] = 10
-    n: int | None = None
+    n: int | None = 500
     image_size: int | None = None
-    batch_size: int = 64
-    epochs: int = 20
+    batch_size: int = 50
+    epochs: int = 40
     optimizer: Literal["lion", "adamw", "sgd"] = "lion"
     lr: float | None = None
     baseline_lr: float | None = None

@@ -36,6 +36,8 @@ EXACT_OPTIMIZERS = (
 """Of the exact runs: learning rates at which rounding does not grow, all with weight decay."""
 EXACT_N, EXACT_BATCH_SIZE = 512, 64
 """Training examples, at most, and batch size of the exact runs."""
+CALIBRATION_EFFECT = 2.0
+"""The smallest effect of interest in a calibration, where a design has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,14 @@ class Permutation(Probe):
     name: ClassVar[str] = "permutation"
     title: ClassVar[str] = "Permutation"
     question: ClassVar[str] = "Does an MLP know which pixel is where?"
-    caption: ClassVar[str] = ""
+    caption: ClassVar[str] = (
+        "Left: test accuracy, a dot a run, with the mean and its 95 % t interval over seeds; filled on images as they "
+        "are, open on permuted ones. Middle: differences of the left panel by block, with 95 % t intervals corrected "
+        "for nothing; the band is the margin of equivalence, the dashed line δ. Right: largest deviation in any step of "
+        "runs on permuted images from the run on the images, a dot a seed, of weights and logits with the first "
+        "layer's columns moved by the permutation (filled), of weights with columns moved by another one (open); what "
+        "does not deviate stands at 1e-16."
+    )
 
     dataset: str = "digits"
     model: str = "B-2/Wi-64"
@@ -141,7 +150,7 @@ class Permutation(Probe):
     label_smoothing: float = 0.3
     exact_models: tuple[str, ...] = ("S-2/Wi-32", "B-1/Wi-32")
     exact_steps: int = 200
-    exact_seeds: int = 4
+    exact_seeds: int = 6
     margin: float = 2.0
     effect: float = 2.0
     control: bool = True
@@ -224,8 +233,8 @@ class Permutation(Probe):
         return (PLAIN, PERMUTED, *((AUGMENTED, AFTER, BEFORE) if with_augmentation else ()))
 
     def with_every_claim(self) -> Permutation:
-        """Return the same design with what it lacks for every claim: the control."""
-        return replace(self, control=True)
+        """Return the same design with what it lacks for every claim: an effect of interest, the control."""
+        return replace(self, effect=self.effect or CALIBRATION_EFFECT, control=True)
 
     def references(self) -> tuple[str, ...]:
         """Return the BibTeX keys of the claims, the methods, the data and the software."""

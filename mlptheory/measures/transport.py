@@ -10,8 +10,8 @@ from torch import nn
 from mlptheory.base.errors import InputError, invalid
 from mlptheory.measures.convention import convention
 from mlptheory.measures.hidden_units import DENSE, check_permutation, is_chain, leaves
-from mlptheory.models import BMLP, CNN, SMLP, Linear
 from mlptheory.models.layers import ScaledConvolution
+from mlptheory.models.module import ImageModel
 
 _CONVOLUTIONS = (nn.modules.conv._ConvNd, ScaledConvolution)
 
@@ -82,12 +82,8 @@ def transport_first_layer(model: nn.Module, permutation: torch.Tensor, *, layer:
 
 
 def _first_layer(model: nn.Module) -> str:
-    if isinstance(model, (SMLP, BMLP)):
-        return "embedding"
-    if isinstance(model, Linear):
-        return "head"
-    if isinstance(model, CNN):
-        return "blocks.0.convolution"
+    if isinstance(model, ImageModel) and model.first_layer is not None:
+        return model.first_layer
     if isinstance(model, DENSE):
         return ""
     if is_chain(model):

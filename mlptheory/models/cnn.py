@@ -51,6 +51,7 @@ class CNN(ImageModel):
     """
 
     family = "CNN"
+    first_layer = "blocks.0.convolution"
 
     def __init__(
         self, config: ModelConfig, input_shape: tuple[int, int, int], num_classes: int, *, seed: int | None = 0

@@ -39,6 +39,7 @@ class Linear(ImageModel):
     """
 
     family = "Linear"
+    first_layer = "head"
 
     def __init__(
         self, config: ModelConfig, input_shape: tuple[int, int, int], num_classes: int, *, seed: int | None = 0

@@ -60,6 +60,8 @@ def _dropout(p: float, features: int) -> nn.Module:
 class _MLP(ImageModel):
     """Embedding of the flattened image, blocks, linear head."""
 
+    first_layer = "embedding"
+
     def __init__(
         self, config: ModelConfig, input_shape: tuple[int, int, int], num_classes: int, *, seed: int | None = 0
     ) -> None:

@@ -26,6 +26,8 @@ class ImageModel(nn.Module, ABC):
         Number of logits.
     width_ratio : float
         Width over base width, which muP depends on.
+    first_layer : str or None
+        Name of the one layer that sees the images; None where the family does not tell.
 
     Raises
     ------
@@ -34,6 +36,7 @@ class ImageModel(nn.Module, ABC):
     """
 
     family: str
+    first_layer: str | None = None
 
     def __init__(self, config: ModelConfig, input_shape: tuple[int, int, int], num_classes: int) -> None:
         super().__init__()

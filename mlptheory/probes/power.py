@@ -42,7 +42,10 @@ def power_sentence(claim: Claim, seeds: int, spread: float | None, level: float)
         return f"inconclusive by design: {seeds} seeds are too few for any verdict ({FEWEST_RUNS})"
     if claim.direction == "equivalent":
         largest = claim.margin / _margin_in_spreads(seeds)
-        known = "unknown without a pilot" if spread is None else f"{spread:.2g} in the pilot"
+        known = "unknown without a pilot"
+        if spread is not None:
+            runs = runs_for_power(0.0, spread, margin=claim.margin, power=POWER, alternative="equivalent")
+            known = f"{spread:.2g} in the pilot, for which an effect of 0 needs {runs} seeds"
         return (
             f"with {seeds} seeds, 90 % power to lie within ±δ where the spread over seeds is at most "
             f"{largest:.2g} {claim.unit} ({known})"

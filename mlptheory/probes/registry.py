@@ -13,3 +13,8 @@ probes.register_lazily(
     "mlptheory.probes.transfer:Transfer",
     summary="Does pretraining transfer, and what of it helps? (Bachmann et al. 2023, Section 4.3, Tables 2 and 6)",
 )
+probes.register_lazily(
+    "permutation",
+    "mlptheory.probes.permutation:Permutation",
+    summary="Does an MLP know which pixel is where? (Bachmann et al. 2023, Section 1)",
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlptheory.base.configuration import require_integer
 from mlptheory.base.errors import invalid
 from mlptheory.data import Augmentation
+from mlptheory.models import parse_name
 
 PAPER_LR, PAPER_WIDTH = 5e-5, 1024
 """Lion's learning rate in Bachmann et al. 2023, and the width that it belongs to."""
@@ -31,6 +32,20 @@ def width_lr(width: int) -> float:
     0.0002
     """
     return PAPER_LR * PAPER_WIDTH / width
+
+
+def default_lr(name: str) -> float | None:
+    """Return `width_lr` at a model's widest: a CNN's last block; None where its name tells no width.
+
+    Examples
+    --------
+    >>> default_lr("B-2/Wi-64"), default_lr("CNN-2/Wi-16"), default_lr("Linear")
+    (0.0008, 0.0016, None)
+    """
+    parsed = parse_name(name)
+    if parsed.width is None:
+        return None
+    return width_lr(parsed.width * 2 ** (parsed.depth - 1) if parsed.family == "CNN" else parsed.width)
 
 
 def require_distinct(argument: str, values: tuple[int, ...], at_least: int) -> None:

@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "examples": ["Examples", "data_digest", "prepare_examples", "training_size"],
         "transfer": ["finetune", "finetuning_recipe", "linear_probe", "probing_recipe"],
         "ridge": ["RidgeProbe", "ridge_probe"],
+        "permuted": ["PermutedDeviation", "PermutedTraining", "train_permuted"],
         "setting": ["build_recipe_model"],
         "optimizers": ["build_optimizer", "lr_factor"],
         "budget": ["budget_steps", "recipe_macs", "steps_per_epoch"],

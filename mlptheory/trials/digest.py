@@ -30,6 +30,7 @@ OF_TRIALS = (
     "registered_accuracy.py",
     "registered_filters.py",
     "registered_neighbors.py",
+    "registered_permuted.py",
     "registered_symmetry.py",
     "run.py",
 )

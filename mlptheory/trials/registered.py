@@ -31,6 +31,7 @@ from mlptheory.trials import (  # noqa: F401, as importing registers
     registered_accuracy,
     registered_filters,
     registered_neighbors,
+    registered_permuted,
     registered_symmetry,
 )
 from mlptheory.trials.measuring import (

@@ -13,7 +13,7 @@ from mlptheory.data import Augmentation
 from mlptheory.models import parse_name
 from mlptheory.probes.batchsize.columns import COLUMNS
 from mlptheory.probes.probe import Column, Probe
-from mlptheory.probes.settings import require_distinct, require_seeds, seeds_listed, width_lr
+from mlptheory.probes.settings import default_lr, require_distinct, require_seeds, seeds_listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -250,9 +250,7 @@ class BatchSize(Probe):
         given, name = (self.lr, self.model) if arm == "mlp" else (self.cnn_lr, self.cnn)
         if given is not None:
             return float(given)
-        parsed = parse_name(name)
-        widest = parsed.width * 2 ** (parsed.depth - 1) if arm == "cnn" else parsed.width
-        return width_lr(widest)
+        return default_lr(name)
 
     def rule_lr(self, arm: str, policy: str, batch_size: int) -> float:
         """Return the learning rate that a rule gives a batch size."""

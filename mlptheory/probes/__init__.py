@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "batchsize": ["BatchSize"],
         "calibration": ["Calibration", "calibrate"],
+        "locality": ["Locality"],
         "plan": ["Plan"],
         "probe": ["Probe"],
         "registry": ["probes"],

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "crops": ["random_resized_crop_boxes"],
         "dataset": ["Dataset"],
         "downloads": ["download"],
+        "edges": ["edges_covariance"],
         "joint": ["JointLoader"],
         "loader": ["Batch", "Loader"],
         "mixup": ["draw_mixup"],

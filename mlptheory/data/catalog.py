@@ -37,6 +37,16 @@ datasets.register_lazily(
     summary="4x4 random bits labeled by a known logistic law, 2 classes, 65,536 + 8,192 images; nothing to download",
 )
 datasets.register_lazily(
+    "edges",
+    "mlptheory.data.edges:load_edges",
+    summary="8x8 textures with sharp edges on a torus, two correlation lengths, 32,768 + 4,096 images; drawn",
+)
+datasets.register_lazily(
+    "edges-gaussian",
+    "mlptheory.data.edges:load_edges_gaussian",
+    summary="Gaussian textures of the covariances of edges, class by class, 32,768 + 4,096 images; drawn",
+)
+datasets.register_lazily(
     "digits-0-4",
     "mlptheory.data.digits:load_lower_digits",
     summary="the digits 0 to 4 of digits, 5 classes, 600 + 301 images: to pretrain on, for transfer in small; embedded",

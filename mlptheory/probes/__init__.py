@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "batchsize": ["BatchSize"],
         "calibration": ["Calibration", "calibrate"],
         "permutation": ["Permutation"],
+        "locality": ["Locality"],
         "plan": ["Plan"],
         "probe": ["Probe"],
         "registry": ["probes"],

@@ -74,8 +74,15 @@ def plain_mean(values: np.ndarray) -> str:
     return "unknown" if np.isnan(values).all() else f"{np.nanmean(values):+.2f}"
 
 
-def not_monotone(accuracies: Mapping[str, np.ndarray], sizes: Sequence[int], margin: float) -> str | None:
-    """Say why a rising line does not support a claim: a smaller batch beats the largest by more than δ.
+def not_monotone(
+    accuracies: Mapping[str, np.ndarray],
+    sizes: Sequence[int],
+    margin: float,
+    *,
+    factor: str = "batch size",
+    unit: str = "percentage points",
+) -> str | None:
+    """Say why a rising line does not support a claim: a smaller size beats the largest by more than δ.
 
     The level is Bonferroni's over all that is compared, so that a response that truly rises is stopped in at most 2.5 %
     of studies. A claim that the line already contradicts needs no such guard.
@@ -83,11 +90,13 @@ def not_monotone(accuracies: Mapping[str, np.ndarray], sizes: Sequence[int], mar
     Parameters
     ----------
     accuracies : mapping of str to ndarray of shape (blocks, sizes)
-        In percent, by where that is, in words.
+        Or what else is better where it is greater, in `unit`; by where that is, in words.
     sizes : sequence of int
-        Batch sizes, smallest first.
+        Smallest first.
     margin : float
-        δ, in percentage points.
+        δ, in `unit`.
+    factor, unit : str
+        What the sizes are of, and the unit, for the sentence.
     """
     coefficients = linear_trend_coefficients(np.log2(sizes))
     level = bonferroni_level((len(sizes) - 1) * len(accuracies))
@@ -106,6 +115,6 @@ def not_monotone(accuracies: Mapping[str, np.ndarray], sizes: Sequence[int], mar
         return None
     _, where, size, lead = max(beating, key=lambda each: each[0])
     return (
-        f"Not monotone: {where}, batch size {size} beats the largest by {lead.estimate:.3g} percentage points "
+        f"Not monotone: {where}, {factor} {size} beats the largest by {lead.estimate:.3g} {unit} "
         f"[{lead.low:.3g}, {lead.high:.3g}], so a line does not describe the effect."
     )

@@ -9,6 +9,11 @@ probes.register_lazily(
     summary="Do larger batches generalize better at equal epochs? (Bachmann et al. 2023, Fig. 4)",
 )
 probes.register_lazily(
+    "locality",
+    "mlptheory.probes.locality:Locality",
+    summary="Do first-layer filters become local, and what makes them so? (Bachmann et al. 2023, Figs. 10 and 11)",
+)
+probes.register_lazily(
     "transfer",
     "mlptheory.probes.transfer:Transfer",
     summary="Does pretraining transfer, and what of it helps? (Bachmann et al. 2023, Section 4.3, Tables 2 and 6)",

@@ -37,6 +37,7 @@ EFFECT_COLUMNS = {
     "policy": "How the learning rate goes with the batch size",
     "stage": "What was trained last: see the table's column of that name",
     "length": "Training length; of a transfer, that of pretraining, and 0 without",
+    "cell": "Which cell of the design: what departs from its center",
     "quantity": "What the mean is of, with its unit",
     "mean": "Over independent runs",
     "low": "Lower end of the 95 % t interval of the mean, for this row alone",

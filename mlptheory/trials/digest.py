@@ -23,7 +23,16 @@ ROOMS = ("base", "data", "models", "training", "measures")
 LIBRARIES = ("torch", "lion-pytorch", "numpy")
 """Whose versions can change what a trial computes."""
 
-OF_TRIALS = ("registered.py", "run.py", "record.py")
+OF_TRIALS = (
+    "measuring.py",
+    "record.py",
+    "registered.py",
+    "registered_accuracy.py",
+    "registered_filters.py",
+    "registered_neighbors.py",
+    "registered_symmetry.py",
+    "run.py",
+)
 """Files of this room that decide what a record holds."""
 
 

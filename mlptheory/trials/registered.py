@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mlptheory.base.configuration import from_plain, require_integer, require_number
+from mlptheory.base.configuration import from_plain, require_number
 from mlptheory.base.errors import InputError
-from mlptheory.base.random import uniform
-from mlptheory.base.registry import Registry
-from mlptheory.data import Batch, Dataset, Loader, teacher_probabilities
+from mlptheory.data import Batch, teacher_probabilities
 from mlptheory.measures import (
     HessianEigenvalues,
     chance_accuracy,
@@ -30,51 +25,22 @@ from mlptheory.measures import (
     weight_norm,
 )
 from mlptheory.models import scale_invariant_parameters
-from mlptheory.training import (
-    DataConfig,
-    Examples,
-    Recipe,
-    TestTimeAugmentation,
-    TrainingState,
-    evaluate,
-    observers,
-)
+from mlptheory.training import Recipe, TestTimeAugmentation, TrainingState, evaluate, observers
 from mlptheory.training.device import autocast
-
-
-@dataclass(frozen=True)
-class MeasureContext:
-    """What a registered measure is given.
-
-    Attributes
-    ----------
-    model : nn.Module or None
-        The trial's trained model.
-    parents : sequence of nn.Module
-        The parents' models, in order.
-    parent_predictions : sequence of ndarray of int
-        Classes that the parents predict for the test set, where the trial has no recipe of its own.
-    examples : Examples
-        Data of the trial's recipe, or of its first parent's.
-    recipe : Recipe or None
-        The trial's recipe, or its first parent's, with the precision that was used in place of "auto".
-    """
-
-    model: nn.Module | None
-    parents: Sequence[nn.Module]
-    parent_predictions: Sequence[np.ndarray]
-    examples: Examples
-    recipe: Recipe | None = None
-
-    def pair(self) -> tuple[nn.Module, nn.Module]:
-        """Return the two models of a measure of pairs: two parents, or the trained model and its parent."""
-        models = [*([self.model] if self.model is not None else []), *self.parents]
-        if len(models) != 2:
-            raise InputError(f"measure: expected two models to compare, found {len(models)}")
-        return models[0], models[1]
-
-
-measures: Registry = Registry("measure")
+from mlptheory.trials import (  # noqa: F401, as importing registers
+    registered_accuracy,
+    registered_filters,
+    registered_neighbors,
+    registered_symmetry,
+)
+from mlptheory.trials.measuring import (
+    MeasureContext,
+    evaluating,
+    logits_of_test_images,
+    measures,
+    trained_model,
+    training_examples,
+)
 
 
 @measures.register("weight_norm")
@@ -107,22 +73,22 @@ def measure_excess_loss(context: MeasureContext) -> Mapping[str, float]:
         raise InputError("measure = 'excess_loss': expected a trial with a recipe")
     if recipe.data.name != "teacher":
         raise InputError(f"measure = 'excess_loss': expected the dataset 'teacher', found {recipe.data.name!r}")
-    logits = _test_logits(context.model, context.examples, recipe.data)
+    logits = logits_of_test_images(context.model, context.examples, recipe.data)
     return {"excess_loss": excess_loss(teacher_probabilities(test.images), logits)}
 
 
 @measures.register("chance_accuracy")
 def measure_chance_accuracy(context: MeasureContext) -> Mapping[str, float]:
     """Accuracy that the model's predictions for the test set would have if they had nothing to do with the images."""
-    model, recipe = _trained(context, "chance_accuracy")
-    predictions = _test_logits(model, context.examples, recipe.data).argmax(dim=1).cpu().numpy()
+    model, recipe = trained_model(context, "chance_accuracy")
+    predictions = logits_of_test_images(model, context.examples, recipe.data).argmax(dim=1).cpu().numpy()
     return {"chance_accuracy": chance_accuracy(predictions, context.examples.test.labels.numpy())}
 
 
 @measures.register("test_time_augmentation")
 def measure_test_time_augmentation(context: MeasureContext, **views: Any) -> Mapping[str, float]:
     """Test figures of answers averaged over views of each image; the fields of `TestTimeAugmentation` say which."""
-    model, recipe = _trained(context, "test_time_augmentation")
+    model, recipe = trained_model(context, "test_time_augmentation")
     tta = from_plain(TestTimeAugmentation, views, "test_time_augmentation")
     found = evaluate(
         model,
@@ -140,43 +106,25 @@ def measure_test_time_augmentation(context: MeasureContext, **views: Any) -> Map
 @measures.register("hessian_top_eigenvalue")
 def measure_hessian_top_eigenvalue(context: MeasureContext, examples: int = 256) -> Mapping[str, float]:
     """Largest eigenvalue of the training objective's Hessian on fixed training examples; NaN if not converged."""
-    model, recipe = _trained(context, "hessian_top_eigenvalue")
-    batch = _training_examples(model, context.examples, recipe, examples)
+    model, recipe = trained_model(context, "hessian_top_eigenvalue")
+    batch = training_examples(model, context.examples, recipe, examples)
     return {"hessian_top_eigenvalue": _sharpness(_top_of_hessian(model, batch, recipe))}
 
 
 @measures.register("gradient_noise_scale")
 def measure_gradient_noise_scale(context: MeasureContext, examples: int = 256) -> Mapping[str, float]:
     """Noise scale of the training objective's gradient on fixed training examples, with its 95 % interval."""
-    model, recipe = _trained(context, "gradient_noise_scale")
-    batch = _training_examples(model, context.examples, recipe, examples)
+    model, recipe = trained_model(context, "gradient_noise_scale")
+    batch = training_examples(model, context.examples, recipe, examples)
     loss = partial(F.cross_entropy, label_smoothing=recipe.label_smoothing, reduction="none")
     noise = gradient_noise_scale(model, loss, batch.inputs, batch.targets)
     return {"noise_scale": noise.noise_scale, "noise_scale_low": noise.low, "noise_scale_high": noise.high}
 
 
-def _trained(context: MeasureContext, measure: str) -> tuple[nn.Module, Recipe]:
-    if context.model is None or context.recipe is None:
-        raise InputError(f"measure = {measure!r}: expected a trial with a recipe")
-    return context.model, context.recipe
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode for a while."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 @torch.no_grad()
 def _objective_value(model: nn.Module, batch: Batch, recipe: Recipe) -> float:
     """Return the training objective of a batch, nothing augmented or dropped, whatever the precision of training."""
-    with _evaluating(model), autocast("float32", str(batch.inputs.device)):
+    with evaluating(model), autocast("float32", str(batch.inputs.device)):
         logits = model(batch.inputs)
     return F.cross_entropy(logits, batch.targets, label_smoothing=recipe.label_smoothing).item()
 
@@ -184,49 +132,12 @@ def _objective_value(model: nn.Module, batch: Batch, recipe: Recipe) -> float:
 def _top_of_hessian(model: nn.Module, batch: Batch, recipe: Recipe) -> HessianEigenvalues:
     """Return the top of the Hessian of the training objective: smoothed cross-entropy, nothing augmented or dropped."""
     loss = partial(F.cross_entropy, label_smoothing=recipe.label_smoothing)
-    with _evaluating(model):
+    with evaluating(model):
         return hessian_top_eigenvalues(model, loss, batch.inputs, batch.targets)
 
 
 def _sharpness(found: HessianEigenvalues) -> float:
     return found.values[0] if found.converged else math.nan
-
-
-def _training_examples(model: nn.Module, examples: Examples, recipe: Recipe, count: int) -> Batch:
-    """Return so many training examples, all if there are fewer, as evaluation would see them.
-
-    Which ones follows from the seed of the split alone: the same for every run on the same training set, and nested.
-    """
-    require_integer("examples", count, 1)
-    everyone = np.arange(len(examples.train))
-    draws = uniform(recipe.data.split_seed, "measured examples", 0, everyone, 1)[:, 0]
-    chosen = np.argsort(draws, kind="stable")[:count]
-    part = examples.train.select(torch.from_numpy(chosen))
-    return next(_plain_loader(model, part, examples, recipe.data, batch_size=len(part)).batches(epoch=0))
-
-
-def _plain_loader(model: nn.Module, dataset: Dataset, examples: Examples, data: DataConfig, batch_size: int) -> Loader:
-    """Return a loader as evaluation's: in the dataset's order, nothing augmented, where and in what the model is."""
-    parameter = next(model.parameters())
-    return Loader(
-        dataset,
-        batch_size=batch_size,
-        normalization=examples.normalization,
-        image_size=data.image_size,
-        pixel_permutation=data.pixel_permutation,
-        permute=data.permute,
-        shuffle=False,
-        device=parameter.device,
-        dtype=parameter.dtype,
-    )
-
-
-@torch.no_grad()
-def _test_logits(model: nn.Module, examples: Examples, data: DataConfig) -> torch.Tensor:
-    """Return the model's logits of all test images, in the dtype of its weights whatever the precision of training."""
-    loader = _plain_loader(model, examples.test, examples, data, batch_size=min(2048, len(examples.test)))
-    with autocast("float32", str(loader.device)):
-        return torch.cat([model(batch.inputs) for batch in loader.batches(epoch=0)])
 
 
 @observers.register("weights")
@@ -260,7 +171,7 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
     before = _last_look(state, "sharpness_loss")
     if state.step == 0 or before.get("sharpness_loss", math.inf) <= target_loss:
         return {}
-    batch = _training_examples(state.model, state.examples, state.recipe, examples)
+    batch = training_examples(state.model, state.examples, state.recipe, examples)
     now = _objective_value(state.model, batch, state.recipe)
     if now > (3 * target_loss + math.log(classes)) / 4:
         return {"sharpness_loss": now}

@@ -223,6 +223,7 @@ def _measure(task: Task, trained: Trained | None, parent_weights: Sequence[dict[
         parent_predictions=[_predicted(recipe, model, examples, task) for recipe, model in compared],
         examples=examples,
         recipe=_resolved(own, task.schedule),
+        data_root=task.data_root,
     )
     found: dict[str, float | None] = {}
     for measurement in task.trial.measures:

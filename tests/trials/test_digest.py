@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import types
 import typing
+from pathlib import Path
 
 import pytest
 
@@ -196,6 +198,20 @@ def test_the_code_that_counts_by_default_is_that_which_trains_and_measures():
     by_default = trial_digest(BASE, data_digests=DATA, schedule=SCHEDULE)
     assert by_default == digest(BASE, code=code_digest())
     assert set(digest_module.ROOMS) >= {"data", "models", "training", "measures"}
+
+
+def _works_with_a_registry(tree: ast.Module) -> bool:
+    """Whether a module makes the registry of measures, or imports it, or that of observers, as it is imported."""
+    registries = {"measures", "observers"}
+    taken = {name.name for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names}
+    made = {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}
+    return bool(registries & (taken | made))
+
+
+def test_every_file_of_this_room_that_measures_is_part_of_the_code():
+    room = Path(digest_module.__file__).parent
+    found = {file.name for file in room.glob("*.py") if _works_with_a_registry(ast.parse(file.read_text()))}
+    assert found == set(digest_module.OF_TRIALS) - {"record.py"}
 
 
 SOURCE = '''

@@ -11,7 +11,7 @@ from mlptheory.base import invalid, unknown_name
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random crop, flip, shift and MixUp, in this order; each is off by default.
+    r"""Random crop, flip, shift and MixUp, in this order; each is off by default.
 
     Attributes
     ----------
@@ -29,6 +29,28 @@ class Augmentation:
         Parameter a of the Beta(a, a) law of MixUp's weight; 0 for no MixUp.
     mixup_per : {"batch", "example"}
         One weight for the whole batch, or one for each example.
+    as_noise : bool
+        Move no pixels, but add Gaussian noise with the second moment of what crop, flip and shift would do to the
+        images of the batch.
+
+    Raises
+    ------
+    InputError
+        If a value is not as described, or noise is asked for where nothing moves pixels.
+
+    Notes
+    -----
+    With `as_noise`, :math:`x_i` the images of a batch as evaluation sees them, resized at most, :math:`A_i` the drawn
+    crops, flips and shifts, and B the size of the batch, the image i becomes
+
+    .. math:: x_i + \frac{1}{\sqrt B} \sum_{j=1}^B G_{ij} (A_j x_j - x_j), \qquad G_{ij} \sim N(0, 1)
+
+    with G independent of everything else. Given the batch and its draws the noise of every image is
+    :math:`N\big(0, \tfrac1B \sum_j (A_j x_j - x_j)(A_j x_j - x_j)^\top\big)`: the second moment, about zero and
+    pooled over the batch, of what is done to the images, but the same for all of them, symmetric about zero and with
+    nothing of its geometry left. It depends on which images share a batch, and within one it has rank B at most; its
+    mean over batches has the second moment of all images whatever B is. MixUp, and a pixel permutation after the
+    augmentation, come after it.
 
     Examples
     --------
@@ -43,6 +65,7 @@ class Augmentation:
     shift_mode: Literal["zero", "cyclic"] = "zero"
     mixup: float = 0.0
     mixup_per: Literal["batch", "example"] = "batch"
+    as_noise: bool = False
 
     def __post_init__(self) -> None:
         if self.crop_scale is not None:
@@ -58,10 +81,14 @@ class Augmentation:
             raise invalid("mixup", self.mixup, "a finite number of at least 0")
         if self.mixup_per not in ("batch", "example"):
             raise unknown_name("mixup_per", self.mixup_per, ("batch", "example"))
+        if not isinstance(self.as_noise, bool):
+            raise invalid("as_noise", self.as_noise, "True or False")
+        if self.as_noise and not self.moves_pixels:
+            raise invalid("as_noise", True, "False where no crop, flip or shift moves the pixels that noise imitates")
 
     @property
     def moves_pixels(self) -> bool:
-        """Whether an image's pixels are moved at all."""
+        """Whether an image's pixels are moved at all, or noise stands for that."""
         return self.crop_scale is not None or self.flip or self.shift > 0
 
 

@@ -77,11 +77,12 @@ class JointLoader:
 
 def _joined(draws: Sequence[_Draws], size: int) -> _Draws:
     """Put the draws of several members, of `size` examples each, one after another."""
-    rows, columns, weights = zip(*draws, strict=True)
+    rows, columns, weights, noise = zip(*draws, strict=True)
     return _Draws(
         _joined_matrices(rows, size),
         _joined_matrices(columns, size),
         None if weights[0] is None else np.concatenate(weights),
+        None if noise[0] is None else torch.cat(noise),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from mlptheory.base import InputError, invalid, unknown_name
-from mlptheory.base.random import uniform
+from mlptheory.base.random import torch_generator, uniform
 from mlptheory.data.augmentation import Augmentation
 from mlptheory.data.dataset import Dataset
 from mlptheory.data.mixup import draw_mixup
@@ -45,11 +46,12 @@ class Batch(NamedTuple):
 
 
 class _Draws(NamedTuple):
-    """What is done at random to the examples of one batch: operators on rows and columns, MixUp's weights."""
+    """What is done at random to the examples of one batch: operators on rows and columns, MixUp's weights, noise."""
 
     rows: torch.Tensor | None
     columns: torch.Tensor | None
     weights: np.ndarray | None
+    noise: torch.Tensor | None
 
 
 class Loader:
@@ -58,7 +60,8 @@ class Loader:
     The images stay on the device as bytes. An image is normalized, then cropped and resized, flipped, shifted,
     mixed with its partner and permuted, in this order; what a shift brings in from outside is therefore the
     channel's mean. Order, crops, flips and shifts are keyed by (seed, epoch, example); MixUp by (seed, epoch,
-    batch), or by (seed, epoch, example) where the augmentation's `mixup_per` is "example". All are drawn on the CPU.
+    batch), or by (seed, epoch, example) where the augmentation's `mixup_per` is "example"; noise by (seed, epoch,
+    batch). All are drawn on the CPU.
 
     Parameters
     ----------
@@ -145,6 +148,9 @@ class Loader:
         self.input_shape = (channels, *size)
         self._operators = RandomOperators(
             self.augmentation, (height, width), size, seed=seed, device=self.device, dtype=dtype
+        )
+        self._resizing = RandomOperators(
+            Augmentation(), (height, width), size, seed=seed, device=self.device, dtype=dtype
         )
         self._mixes = self.augmentation.mixup_per if self.augmentation.mixup else None
         self._moves = self.augmentation.moves_pixels or size != (height, width)
@@ -240,9 +246,16 @@ class Loader:
     def _draw(self, epoch: int, index: int, examples: np.ndarray, weights: np.ndarray | None) -> _Draws:
         """Draw what is done to the examples of one batch; `weights` are those of the epoch."""
         rows, columns = self._operators.draw(epoch, examples) if self._moves else (None, None)
+        noise = self._noise_weights(epoch, index, len(examples)) if self.augmentation.as_noise else None
         if self._mixes == "batch":
-            return _Draws(rows, columns, self._mixup_weights(epoch, index, examples))
-        return _Draws(rows, columns, None if weights is None else weights[examples])
+            return _Draws(rows, columns, self._mixup_weights(epoch, index, examples), noise)
+        return _Draws(rows, columns, None if weights is None else weights[examples], noise)
+
+    def _noise_weights(self, epoch: int, batch: int, size: int) -> torch.Tensor:
+        """Draw what each displacement of a batch weighs in each image's noise, shape (1, B, B)."""
+        drawn = torch_generator(self.seed, "augmentation noise", epoch, batch)
+        weights = torch.randn((1, size, size), generator=drawn, dtype=torch.float64) / math.sqrt(size)
+        return weights.to(self.dtype).to(self.device)
 
     def _mixup_weights(self, epoch: int, batch: int, examples: np.ndarray) -> np.ndarray:
         augmentation = self.augmentation
@@ -267,7 +280,8 @@ class Loader:
         inputs = pixels.to(self.dtype).view(n, len(self._scale), -1).mul_(self._scale).add_(self._offset)
         inputs = inputs.view(n, *self.dataset.image_shape)
         if self._moves:
-            inputs = apply_operator(inputs, draws.rows, draws.columns)
+            moved = apply_operator(inputs, draws.rows, draws.columns)
+            inputs = moved if draws.noise is None else self._with_noise(inputs, moved, draws.noise)
         mix = partners = None
         if draws.weights is not None:
             # Losses are weighted in at least float32, whatever the inputs are stored in.
@@ -278,3 +292,9 @@ class Loader:
         if self._permutation is not None:
             inputs = inputs.view(n, -1).index_select(1, self._permutation).view(-1, *self.input_shape)
         return Batch(inputs, targets, partners, mix, chosen)
+
+    def _with_noise(self, images: torch.Tensor, moved: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Add noise of the displacements' second moment to the images as evaluation sees them; each member its own."""
+        plain = apply_operator(images, *self._resizing.draw(0, np.arange(len(images))))
+        displacements = (moved - plain).reshape(len(weights), -1, plain[0].numel())
+        return plain + (weights @ displacements).view_as(plain)

@@ -178,6 +178,9 @@ def _time_measure(measurement: Measurement, recipe: Recipe, prepared: Prepared, 
     model = build_recipe_model(recipe, examples).to(prepared.schedule.device)
     if recipe.precision == "auto":
         recipe = replace(recipe, precision=prepared.schedule.precision)
+    # The price needs no parent's weights: a start of its own costs as much.
+    recipe = replace(recipe, start="initialization")
+    context = MeasureContext(model, (), (), examples, recipe, data_root)
     began = time.perf_counter()
-    measures[measurement.name](MeasureContext(model, (), (), examples, recipe), **dict(measurement.parameters))
+    measures[measurement.name](context, **dict(measurement.parameters))
     return time.perf_counter() - began

@@ -62,6 +62,8 @@ def augmentation_text(augmentation: Augmentation) -> str:
     """Say what is done to the training images at random, as claims do."""
     mixup = f"MixUp {augmentation.mixup:g}, λ drawn per {augmentation.mixup_per}" if augmentation.mixup else ""
     moved = "random crops, flips or shifts" if augmentation.moves_pixels else ""
+    if augmentation.as_noise:
+        moved = f"Gaussian noise with the second moment of {moved}"
     return " and ".join(filter(None, (moved, mixup))) or "no augmentation"
 
 

@@ -24,6 +24,9 @@ from mlptheory.data import Augmentation
         ({"mixup": -0.1}, "mixup = -0.1"),
         ({"mixup": float("nan")}, "mixup = nan"),
         ({"mixup_per": "exmple"}, "mixup_per = 'exmple': unknown; did you mean 'example'"),
+        ({"as_noise": 1, "flip": True}, "as_noise = 1: expected True or False"),
+        ({"as_noise": True}, "as_noise = True: expected False where no crop, flip or shift"),
+        ({"as_noise": True, "mixup": 0.5}, "as_noise = True: expected False where no crop, flip or shift"),
     ],
 )
 def test_bad_values_are_named(values, message):
@@ -32,7 +35,7 @@ def test_bad_values_are_named(values, message):
 
 
 def test_goes_to_json_and_back():
-    augmentation = Augmentation(crop_scale=(0.08, 1), flip=True, shift=2, shift_mode="cyclic", mixup=0.8)
+    augmentation = Augmentation(crop_scale=(0.08, 1), flip=True, shift=2, shift_mode="cyclic", mixup=0.8, as_noise=True)
     assert Augmentation(**json.loads(json.dumps(dataclasses.asdict(augmentation)))) == augmentation
 
 

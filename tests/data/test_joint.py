@@ -14,6 +14,7 @@ AUGMENTATIONS = {
     "MixUp per batch": Augmentation(mixup=0.5),
     "MixUp per example": Augmentation(mixup=0.5, mixup_per="example"),
     "everything": Augmentation(crop_scale=(0.3, 1.0), flip=True, shift=2, mixup=0.8),
+    "noise": Augmentation(crop_scale=(0.3, 1.0), flip=True, shift=2, mixup=0.8, as_noise=True),
 }
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mlptheory.base import InputError
-from mlptheory.base.random import uniform
+from mlptheory.base.random import torch_generator, uniform
 from mlptheory.data import (
     Augmentation,
     Dataset,
@@ -20,6 +20,7 @@ from mlptheory.data import (
     shift_matrix,
     spatial,
 )
+from mlptheory.data import loader as loader_module
 
 F64 = torch.float64
 NORMALIZATION = Normalization(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
@@ -33,6 +34,8 @@ AUGMENTATIONS = {
     "mixup": Augmentation(mixup=0.5),
     "mixup per example": Augmentation(mixup=0.5, mixup_per="example"),
     "full": FULL,
+    "noise": Augmentation(crop_scale=(0.2, 1.0), flip=True, shift=2, as_noise=True),
+    "noise of shifts, mixup": Augmentation(shift=1, shift_mode="cyclic", mixup=0.8, as_noise=True),
 }
 
 
@@ -51,12 +54,14 @@ def equal(first, second):
 def one_by_one(loader, batch, index, epoch, size):
     """What a batch must hold, one image at a time, from the public parts."""
     augmentation, seed = loader.augmentation, loader.seed
-    inputs, height, width = [], *loader.dataset.image_shape[1:]
+    inputs, plain, height, width = [], [], *loader.dataset.image_shape[1:]
     for example in batch.examples.numpy():
         image = loader.dataset.images[example].to(F64) / 255
         image = (image - torch.tensor(NORMALIZATION.mean, dtype=F64)[:, None, None]) / torch.tensor(
             NORMALIZATION.std, dtype=F64
         )[:, None, None]
+        resizing = crop_resize_matrix(0, height, height, size[0], dtype=F64)
+        plain.append(apply_operator(image[None], resizing, crop_resize_matrix(0, width, width, size[1], dtype=F64))[0])
         who = np.array([example])
         top, left, h, w = 0, 0, height, width
         if augmentation.crop_scale:
@@ -76,6 +81,15 @@ def one_by_one(loader, batch, index, epoch, size):
                 image, shift_matrix(int(down), size[0], mode, F64), shift_matrix(int(right), size[1], mode, F64)
             )
         inputs.append(image[0])
+    if augmentation.as_noise:
+        gauss = torch.randn(
+            (1, len(plain), len(plain)), generator=torch_generator(seed, "augmentation noise", epoch, index), dtype=F64
+        )[0].tolist()
+        noisy = []
+        for own, weights in zip(plain, gauss, strict=True):
+            moves = [weight * (moved - x) for weight, moved, x in zip(weights, inputs, plain, strict=True)]
+            noisy.append(own + sum(moves) / len(plain) ** 0.5)
+        inputs = noisy
     inputs = torch.stack(inputs)
     if augmentation.mixup:
         weights = draw_mixup(
@@ -184,6 +198,67 @@ def test_what_a_shift_brings_in_is_the_mean():
     )
     away = next(loader.batches(0)).inputs.flatten(1).abs().sum(dim=1) == 0
     assert bool(away.any())
+
+
+def _displacements_and_noise(monkeypatch, draws):
+    """Return A x - x of one batch, and the noise that many draws make of it."""
+    dataset = dataset_of(size=9, shape=(1, 3, 4))
+    options = {"batch_size": 9, "shuffle": False, "normalization": Normalization(mean=(0.5,), std=(0.3,)), "dtype": F64}
+    moving = Augmentation(crop_scale=(0.3, 0.9), flip=True, shift=1)
+    plain = next(Loader(dataset, **options).batches(0)).inputs.flatten(1)
+    moved = next(Loader(dataset, augmentation=moving, **options).batches(0)).inputs.flatten(1)
+    noise = []
+    for draw in range(draws):
+        monkeypatch.setattr(loader_module, "torch_generator", lambda *_, draw=draw: torch_generator(draw, "noise"))
+        noisy = Loader(dataset, augmentation=dataclasses.replace(moving, as_noise=True), **options)
+        noise.append(next(noisy.batches(0)).inputs.flatten(1) - plain)
+    return moved - plain, torch.stack(noise)
+
+
+def test_noise_has_the_second_moment_of_what_moves_the_images(monkeypatch):
+    """Over draws, given the batch: mean 0, the pooled second moment for every image, and no two images together."""
+    draws = 4000
+    displacements, noise = _displacements_and_noise(monkeypatch, draws)
+    target = displacements.T @ displacements / 9
+    scale = target.diagonal().sqrt()
+    error = 5 / draws**0.5
+    assert ((noise.mean(dim=0) / scale).abs() < error).all()
+    bound = error * (scale[:, None] * scale[None, :] + target.abs()) * 1.01
+    for image in range(9):
+        own = noise[:, image]
+        assert ((own.T @ own / draws - target).abs() < bound).all()
+        other = noise[:, (image + 1) % 9]
+        assert ((own.T @ other / draws).abs() < error * scale[:, None] * scale[None, :]).all()
+    total = (noise**2).sum(dim=2).mean()
+    torch.testing.assert_close(total, target.trace(), rtol=0.02, atol=0)
+    assert (noise.mean(dim=1) ** 2).sum(dim=1).mean() < target.trace() / 5
+
+
+def test_noise_of_flips_has_on_average_the_second_moment_of_all_images_whatever_the_batch():
+    """Half of the images are flipped: the second moment is half that of all flips, also where batches are small."""
+    dataset = dataset_of(size=12, shape=(1, 2, 3))
+    plain = next(Loader(dataset, batch_size=12, shuffle=False, dtype=F64).batches(0)).inputs.flatten(1)
+    flips = torch.stack([image.view(2, 3).flip(1).flatten() - image for image in plain])
+    target = 0.5 * flips.T @ flips / 12
+    for batch_size in (2, 12):
+        loader = Loader(
+            dataset, batch_size=batch_size, augmentation=Augmentation(flip=True, as_noise=True), dtype=F64, seed=4
+        )
+        noise = torch.cat(
+            [batch.inputs.flatten(1) - plain[batch.examples] for epoch in range(600) for batch in loader.batches(epoch)]
+        )
+        found = noise.T @ noise / len(noise)
+        assert (found - target).norm() < 0.1 * target.norm()
+
+
+def test_noise_differs_by_seed_epoch_and_batch():
+    dataset, augmentation = dataset_of(), Augmentation(flip=True, as_noise=True)
+
+    def weights(seed, epoch, batch):
+        return Loader(dataset, batch_size=5, seed=seed, augmentation=augmentation)._noise_weights(epoch, batch, 5)
+
+    found = [weights(*keys).flatten().tolist() for keys in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    assert len({tuple(each) for each in found}) == 4
 
 
 @pytest.mark.parametrize("permute", ["after", "before"])

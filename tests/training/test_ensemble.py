@@ -94,6 +94,11 @@ RECIPES = {
         model=replace(BMLP, dropout=0.3),
         augmentation=Augmentation(crop_scale=(0.4, 1.0), flip=True, shift=1, mixup=0.8),
     ),
+    "sgd, noise in place of crops and shifts, a permutation": _recipe(
+        data=DataConfig(name="tiny", pixel_permutation=2),
+        augmentation=Augmentation(crop_scale=(0.4, 1.0), shift=1, as_noise=True),
+        optimizer=SGD,
+    ),
     "sgd, MixUp per example, label noise, validation": _recipe(
         data=DataConfig(name="tiny", n=31, validation=6, label_noise=0.4, pixel_permutation=2),
         optimizer=SGD,

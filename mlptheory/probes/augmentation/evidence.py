@@ -76,7 +76,8 @@ def _over_cnn(probe: Augmentation, cells: Cells) -> Evidence:
 
 def _over_cnn_in_log_odds(probe: Augmentation, cells: Cells) -> Evidence:
     mlp, cnn = (
-        cells.log_odds(probe.full, learner=learner) - cells.log_odds(NONE, learner=learner) for learner in ("mlp", "cnn")
+        cells.log_odds(probe.full, learner=learner) - cells.log_odds(NONE, learner=learner)
+        for learner in ("mlp", "cnn")
     )
     estimate, n = mean_of(mlp - cnn)
     return Evidence(estimate, n, None, f"MLP {plain_mean(mlp)}, CNN {plain_mean(cnn)}.")
@@ -99,7 +100,9 @@ def _invariance(probe: Augmentation, cells: Cells) -> Evidence:
     forced = f"{missing} blocks have no logarithm of the error, so the rest are selected." if missing else None
     at_largest = [100 * cells.of(arm, f"{named.invariance_to(probe)}_error_logits") for arm in (NONE, probe.full)]
     note = f"At an accuracy of {100 * found.accuracy:.1f} %; at {probe.largest} examples the error is "
-    return Evidence(estimate, n, forced, note + " % without and ".join(f"{np.nanmean(v):.1f}" for v in at_largest) + " % with.")
+    return Evidence(
+        estimate, n, forced, note + " % without and ".join(f"{np.nanmean(v):.1f}" for v in at_largest) + " % with."
+    )
 
 
 def _filters(probe: Augmentation, cells: Cells) -> Evidence:

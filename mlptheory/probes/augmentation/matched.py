@@ -102,7 +102,9 @@ class Worth:
     high: float
 
 
-def worth_in_examples(reference: np.ndarray, arm: np.ndarray, sizes: tuple[int, ...], n: int, points: int = 400) -> Worth:
+def worth_in_examples(
+    reference: np.ndarray, arm: np.ndarray, sizes: tuple[int, ...], n: int, points: int = 400
+) -> Worth:
     r"""Return :math:`v(n) = f_\mathrm{ref}^{-1}(f_\mathrm{aug}(n)) - n` with its 95 % set by inversion of t tests.
 
     The reference between two sizes is linear in the logarithm of the size, block by block. The set has every size m at

@@ -4,6 +4,11 @@ from mlptheory.base.registry import Registry
 
 probes: Registry = Registry("probe")
 probes.register_lazily(
+    "augmentation",
+    "mlptheory.probes.augmentation:Augmentation",
+    summary="What does augmentation give an MLP, and is it more than samples? (Bachmann et al. 2023, Table 1)",
+)
+probes.register_lazily(
     "batchsize",
     "mlptheory.probes.batchsize:BatchSize",
     summary="Do larger batches generalize better at equal epochs? (Bachmann et al. 2023, Fig. 4)",

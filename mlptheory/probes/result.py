@@ -20,6 +20,7 @@ from mlptheory.reports import bibtex, figure_svg, render_html, save_figure, verd
 from mlptheory.stats import Verdict
 from mlptheory.training import training_size
 from mlptheory.trials import Record, Trial
+from mlptheory.trials.record import unpack_predictions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +34,9 @@ HISTORY_COLUMNS = (
     ("value", "Its value", ""),
 )
 EFFECT_COLUMNS = {
+    "learner": "Which of the design's models",
     "arm": "Which of the design's arms; none for what stands beside all of them",
+    "size": "Size of the training set",
     "policy": "How the learning rate goes with the batch size",
     "stage": "What was trained last: see the table's column of that name",
     "length": "Training length; of a transfer, that of pretraining, and 0 without",
@@ -250,6 +253,8 @@ def make_table(
         values |= {"diverged": record.diverged is not None, "digest": record.digest}
         if trial.recipe is not None:
             values["train_examples"] = training_size(trial.recipe.data, data_root)
+        if record.predictions is not None:
+            values["test_examples"] = len(unpack_predictions(record.predictions))
         values |= probe.derived(values)
         rows.append([values.get(column.name) for column in probe.columns()])
     frame = pd.DataFrame(rows, columns=[column.name for column in probe.columns()])

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mlptheory.models import ModelConfig
-from mlptheory.probes.batchsize.design import TUNED, TUNING_SEEDS
+from mlptheory.probes.batchsize.design import TUNED
 from mlptheory.probes.settings import CONTROL_SEEDS
+from mlptheory.probes.tuning import TUNING_SEEDS
 from mlptheory.training import BudgetConfig, DataConfig, Observer, OptimizerConfig, Recipe
 from mlptheory.training.recipe import DEFAULT_BETAS
 from mlptheory.trials import STANDARD_OBSERVERS, Measurement, Trial

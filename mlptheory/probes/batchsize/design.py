@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mlptheory.stats import Claim, Verdict
     from mlptheory.trials import Trial
 
-TUNING_SEEDS = 2_000_000
-"""First seed of the tuning runs, out of the way of the design's own and of the controls'."""
 TUNED = "tuned"
 POLICIES = ("fixed", "linear", "sqrt", TUNED)
 UNITS = {"epochs": "epochs", "steps": "steps", "compute": "G MACs"}

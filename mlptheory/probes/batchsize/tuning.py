@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from mlptheory.probes.tuning import Choice, choose_by
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,45 +15,9 @@ Cell = tuple[str, int, int]
 """An arm, a length and a batch size."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What tuning chose for one model, length and batch size.
-
-    Attributes
-    ----------
-    lr : float
-        Of the highest mean validation accuracy over the tuning seeds; the lower validation loss, then the smaller
-        learning rate, decides between equals. A learning rate at which a run diverged is not chosen.
-    edge : {"", "smallest", "largest"}
-        Whether it is the grid's smallest or largest, beyond which the best may lie.
-    """
-
-    lr: float
-    edge: str
-
-
 def choose(probe: BatchSize, table: pd.DataFrame) -> dict[Cell, Choice]:
-    """Return the choice of every cell, from the tuning rows of a table and nothing else.
-
-    Where every learning rate diverged, the smallest is taken, and is an edge.
-    """
-    seen: dict[Cell, dict[float, list[tuple[float, float]]]] = {}
-    names = ("role", "arm", "length", "batch_size", "lr", "validation_accuracy", "validation_loss", "diverged")
-    for role, arm, length, size, lr, accuracy, loss, diverged in zip(
-        *(table[name].tolist() for name in names), strict=True
-    ):
-        if role != "tuning":
-            continue
-        outcome = (-math.inf, math.inf) if diverged or not math.isfinite(accuracy) else (accuracy, loss)
-        seen.setdefault((arm, int(length), int(size)), {}).setdefault(lr, []).append(outcome)
-    return {cell: _best(by_lr) for cell, by_lr in seen.items()}
-
-
-def _best(by_lr: dict[float, list[tuple[float, float]]]) -> Choice:
-    means = {lr: tuple(statistics.fmean(part) for part in zip(*runs, strict=True)) for lr, runs in by_lr.items()}
-    best = max(sorted(means), key=lambda lr: (means[lr][0], -means[lr][1]))
-    edge = "smallest" if best == min(means) else "largest" if best == max(means) else ""
-    return Choice(best, edge)
+    """Return the choice of every cell, from the tuning rows of a table and nothing else."""
+    return choose_by(table, ("arm", "length", "batch_size"))
 
 
 def edges(probe: BatchSize, chosen: dict[Cell, Choice], arms: tuple[str, ...]) -> str | None:

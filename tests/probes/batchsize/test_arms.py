@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from mlptheory.probes import BatchSize
-from mlptheory.probes.batchsize import TUNING_SEEDS
 from mlptheory.probes.settings import CONTROL_SEEDS
+from mlptheory.probes.tuning import TUNING_SEEDS
 from mlptheory.training import planned_work
 from tests.probes.batchsize.conftest import PROBE, WIDE
 

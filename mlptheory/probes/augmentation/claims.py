@@ -1,0 +1,277 @@
+"""The claims and the controls, written down before anything runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlptheory.probes.augmentation.design import NONE
+from mlptheory.probes.settings import DATA_REFERENCES, OPTIMIZER_REFERENCES, span
+from mlptheory.stats import Claim
+
+if TYPE_CHECKING:
+    from mlptheory.probes.augmentation.design import Augmentation
+
+LIFTS, OVER_CNN, OVER_CNN_ODDS = "lifts-mlp", "lifts-more-than-cnn", "lifts-more-than-cnn-in-log-odds"
+WORTH, INVARIANCE, FILTERS = "worth-as-many-again", "invariance-learned", "localizes-filters"
+SPATIAL, OVER_NOISE, TEACH = "spatial-prior", "more-than-noise", "random-labels-teach"
+NULL, LEAK = "exact-null", "leak-check"
+LEAK_MARGIN = 5.0
+POINTS = "percentage points"
+NEW = "these data, new seeds"
+PAIRED = "initialization and the order's key within a seed"
+PERMUTED = f"{NEW} and permutations"
+
+
+def claims(probe: Augmentation) -> tuple[Claim, ...]:
+    """Return the claims of a design, then its controls."""
+    found = [_lifts(probe)]
+    if probe.baseline is not None:
+        found += [_over_cnn(probe), _over_cnn_in_log_odds(probe)]
+    found += [_worth(probe), _invariance(probe), _filters(probe), _spatial(probe), _over_noise(probe), _teach(probe)]
+    return (*found, *((_null(probe), _leak(probe)) if probe.control else ()))
+
+
+def invariance_to(probe: Augmentation) -> str:
+    """Return which invariance is judged: to flips where the augmentation flips, to shifts otherwise."""
+    return "flip" if probe.flip else "shift"
+
+
+def _claim(probe: Augmentation, held: tuple[str, ...] = (), *, seeds: str = PAIRED, **parts: Any) -> Claim:
+    """Return a claim that an accuracy is greater, with what this probe says of all of them."""
+    common = {
+        "direction": "greater",
+        "margin": probe.margin,
+        "unit": POINTS,
+        "bibtex_key": "Bachmann2023",
+        "test": "t interval of the per-seed difference",
+        "scope": _scope(probe),
+    }
+    return Claim(**{**common, "held_fixed": (*held, *_held(probe), seeds), **parts})
+
+
+def _lifts(probe: Augmentation) -> Claim:
+    return _claim(
+        probe,
+        id=LIFTS,
+        statement=f"Augmentation ({probe.full}) lifts an MLP at equal epochs and equal tuning.",
+        source="Bachmann et al. 2023, Table 1",
+        estimand=f"test accuracy of the MLP, {probe.full} less none, {probe.largest} examples; {NEW}",
+    )
+
+
+def _over_cnn(probe: Augmentation) -> Claim:
+    return _claim(
+        probe,
+        id=OVER_CNN,
+        statement=f"Augmentation ({probe.full}) lifts an MLP by more percentage points than a convolutional net.",
+        source="Bachmann et al. 2023, Table 1, read as a prior that an MLP lacks; the paper has no such pair",
+        estimand=f"test accuracy, {probe.full} less none, of {probe.model} less the same of {probe.baseline}, "
+        f"{probe.largest} examples; {NEW}",
+    )
+
+
+def _over_cnn_in_log_odds(probe: Augmentation) -> Claim:
+    return _claim(
+        probe,
+        id=OVER_CNN_ODDS,
+        statement=f"Augmentation ({probe.full}) lifts an MLP's log-odds by more than a convolutional net's.",
+        source="the same, on a scale on which no net is nearer to the end",
+        estimand=f"log(p/(1-p)) of test accuracy p, {probe.full} less none, of {probe.model} less the same of "
+        f"{probe.baseline}, {probe.largest} examples, p kept half a test example off 0 and 1; {NEW}",
+        margin=probe.log_odds_margin,
+        unit="log-odds",
+    )
+
+
+def _worth(probe: Augmentation) -> Claim:
+    sizes = probe.ordered_sizes
+    pairs = ", ".join(f"{small} for {large}" for small, large in zip(sizes, sizes[1:], strict=False))
+    return _claim(
+        probe,
+        id=WORTH,
+        statement=f"Augmentation ({probe.full}) is worth as many examples again, at every size: with it an MLP learns "
+        "no less from n examples than without it from the next size, of 2n or more.",
+        source="Geiping et al. 2023: an exchange rate between augmentation and real examples",
+        bibtex_key="Geiping2023",
+        estimand=f"test accuracy of the MLP with {probe.full} at one size less that without at the next ({pairs}): the "
+        f"smallest such difference; {NEW}",
+        margin=0.0,
+        test=f"intersection-union over {len(sizes) - 1} pairs of sizes of t intervals of the per-seed difference",
+    )
+
+
+def _invariance(probe: Augmentation) -> Claim:
+    kind = {"flip": "mirroring", "shift": "shifts by a pixel"}[invariance_to(probe)]
+    return _claim(
+        probe,
+        ("test accuracy, by interpolation",),
+        id=INVARIANCE,
+        statement=f"With augmentation ({probe.full}) an MLP learns invariance to {kind}: it is more invariant than one "
+        "as accurate without.",
+        source="Geiping et al. 2023, who ask what of augmentation's worth is invariance",
+        bibtex_key="Geiping2023",
+        estimand=f"natural logarithm of the invariance error of the logits to {kind}, over test images, {probe.full} "
+        "less none, each where the line through the sizes' means has the accuracy in the middle of what both reach; "
+        f"{NEW}",
+        direction="less",
+        margin=probe.invariance_margin,
+        unit="log error",
+        test="t interval of the per-seed difference, linearized in both outcomes where the lines have that accuracy; "
+        "inconclusive where no accuracy is reached by both, or accuracy does not rise with the size",
+    )
+
+
+def _filters(probe: Augmentation) -> Claim:
+    return _claim(
+        probe,
+        id=FILTERS,
+        statement=f"Augmentation ({probe.full}) localizes the filters of an MLP's first layer.",
+        source="Bachmann et al. 2023, Figs. 10 and 11",
+        estimand="share of the square of W - W0 of the first layer that lies in a window around each filter's center, "
+        f"mean over filters, {probe.full} less none, {probe.largest} examples; {NEW}",
+        margin=probe.share_margin,
+    )
+
+
+def _spatial(probe: Augmentation) -> Claim:
+    return _claim(
+        probe,
+        seeds="initialization and the order's key within a seed, which has a permutation of its own",
+        id=SPATIAL,
+        statement=f"The lift by {probe.orthogonal} is a spatial prior: the same operators conjugated by a permutation "
+        "of the pixels, as many samples without the space, lift less.",
+        source="derived in the documentation: an MLP cannot tell a permutation that comes after everything random",
+        bibtex_key=None,
+        estimand=f"test accuracy of the MLP, lift by {probe.orthogonal} less lift by the same conjugated, which is the "
+        f"difference of both, {probe.largest} examples; {PERMUTED}",
+    )
+
+
+def _over_noise(probe: Augmentation) -> Claim:
+    return _claim(
+        probe,
+        id=OVER_NOISE,
+        statement=f"The lift by {probe.spatial} is more than that of noise: Gaussian noise with the second moment of "
+        "what it does to the images lifts less.",
+        source="baseline for Bachmann et al. 2023, Table 1; the paper has none",
+        estimand=f"test accuracy of the MLP, lift by {probe.spatial} less lift by its noise, which is the difference "
+        f"of both, {probe.largest} examples; {NEW}",
+    )
+
+
+def _teach(probe: Augmentation) -> Claim:
+    return _claim(
+        probe,
+        (f"learning rate of {probe.spatial} on true labels",),
+        id=TEACH,
+        statement=f"Random labels teach features under augmentation ({probe.spatial}): nearest neighbors by an MLP's "
+        "features beat those by features at initialization, and by raw pixels.",
+        source="Anagnostidis et al. 2023, on convolutional nets and others with larger augmentations",
+        bibtex_key="Anagnostidis2023",
+        estimand="accuracy of the nearest neighbor by true labels, features after training on shuffled labels, "
+        f"{probe.largest} examples, {probe.shuffled_epochs or probe.epochs} epochs: the smaller of the leads over "
+        f"features at initialization and over raw pixels; {NEW} and shuffles",
+        test="intersection-union: the t intervals of both per-seed leads must lie beyond δ",
+    )
+
+
+def _null(probe: Augmentation) -> Claim:
+    return _claim(
+        probe,
+        seeds="nothing within a block: a seed of its own for every permuted net",
+        id=NULL,
+        statement="Control: a permutation of the pixels after the augmentation changes nothing for an MLP.",
+        source="exact null, derived in the documentation",
+        bibtex_key=None,
+        direction="equivalent",
+        estimand=f"test accuracy of the MLP, {probe.full} and then a permutation of its own for every net less "
+        f"{probe.full} alone, {probe.largest} examples; {PERMUTED}",
+        test="95 % t interval of the per-block difference must lie within ±δ",
+    )
+
+
+def _leak(probe: Augmentation) -> Claim:
+    return _claim(
+        probe,
+        ("learning rate of none on true labels",),
+        seeds="nothing within a block: a seed of its own for every shuffle",
+        id=LEAK,
+        statement="Control: trained on shuffled labels without augmentation, the test accuracy is chance.",
+        source="leak check",
+        bibtex_key=None,
+        direction="equivalent",
+        margin=LEAK_MARGIN,
+        estimand="test accuracy of the MLP less that of its predictions' class shares against the test set's, "
+        f"{probe.largest} examples, mean over {probe.shuffles} shuffles; {NEW} and shuffles",
+        test="95 % t interval over blocks must lie within ±δ",
+    )
+
+
+def operators_text(probe: Augmentation) -> str:
+    """Say what the operators of a design are."""
+    share = "" if probe.crop_scale is None else " to ".join(f"{100 * end:g}" for end in probe.crop_scale)
+    parts = [
+        "flip: mirrored or not" * probe.flip,
+        f"crop: {share} % of the area, width over height {' to '.join(f'{end:g}' for end in probe.crop_ratio)}"
+        if share
+        else "",
+        f"mixup: Beta({probe.mixup:g}, {probe.mixup:g}), λ drawn per example" if probe.mixup else "",
+        f"shift: cyclic, up to {probe.shift} pixel{'s' * (probe.shift > 1)} along each axis",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _held(probe: Augmentation) -> tuple[str, ...]:
+    rates = " and ".join(f"{probe.base_lr(learner):.3g}" for learner in probe.models)
+    tuned = (
+        f"grid of learning rates ({len(probe.lr_grid)} multiples of {rates}), {probe.tuning_seeds} tuning seeds; chosen "
+        f"on held-out training examples for every arm and model at {probe.largest} examples, and kept at all sizes"
+    )
+    fixed = f"learning rate {probe.lr_grid[0]:g} times {rates}, tuned for no arm"
+    decay = f", weight decay {probe.weight_decay:g}" if probe.weight_decay else ""
+    return (
+        f"{probe.epochs} epochs of batches of {probe.batch_size}, no more with augmentation than without",
+        tuned if probe.is_tuned else fixed,
+        f"optimizer {probe.optimizer}, constant learning rate{decay}",
+        f"label smoothing {probe.label_smoothing:g}",
+        "data, split, nested subsets and test set",
+    )
+
+
+def _scope(probe: Augmentation) -> str:
+    beside = f" and {probe.baseline}" if probe.baseline else ""
+    return (
+        f"{probe.model}{beside} from scratch on {span(probe.sizes)} examples of {probe.dataset}; "
+        f"{operators_text(probe)}"
+    )
+
+
+def references(probe: Augmentation) -> tuple[str, ...]:
+    """Return the BibTeX keys of the claims, the methods, the data and the software."""
+    return (
+        "Bachmann2023",
+        "Geiping2023",
+        "Anagnostidis2023",
+        "GontijoLopes2021",
+        *OPTIMIZER_REFERENCES[probe.optimizer],
+        *(("Yang2022",) if probe.lr is None else ()),
+        *(("Zhang2018",) if probe.mixup else ()),
+        *DATA_REFERENCES.get(probe.dataset, ()),
+        "Paszke2019",
+        "mlptheory",
+    )
+
+
+def arms_behind(probe: Augmentation, claim: str) -> tuple[tuple[str, str], ...]:
+    """Return the learners and arms whose learning rates stand behind a claim."""
+    lift = (("mlp", NONE), ("mlp", probe.full))
+    of_cnn = (("cnn", NONE), ("cnn", probe.full))
+    return {
+        OVER_CNN: (*lift, *of_cnn),
+        OVER_CNN_ODDS: (*lift, *of_cnn),
+        SPATIAL: (("mlp", probe.orthogonal), ("mlp", probe.conjugated)),
+        OVER_NOISE: (("mlp", probe.spatial), ("mlp", probe.noise)),
+        TEACH: (),
+        NULL: (),
+        LEAK: (),
+    }.get(claim, lift)

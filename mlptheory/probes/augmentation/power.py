@@ -1,0 +1,36 @@
+"""What a number of seeds can show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlptheory.base.errors import InputError
+from mlptheory.probes.augmentation.cells import Cells
+from mlptheory.probes.augmentation.design import Augmentation
+from mlptheory.probes.augmentation.evidence import gather
+from mlptheory.probes.augmentation.tuning import choose
+from mlptheory.probes.power import first_level, power_sentence, spreads_of
+
+if TYPE_CHECKING:
+    from mlptheory.probes.result import Result
+
+
+def power(probe: Augmentation, pilot: Result | None) -> dict[str, str]:
+    """Return, by claim, what this many seeds can show: in a pilot's spread, or in units of the spread.
+
+    Raises
+    ------
+    InputError
+        If the pilot is another probe's.
+    """
+    claims = probe.claims()
+    spreads, level = {} if pilot is None else _spreads(pilot), first_level(claims)
+    return {claim.id: power_sentence(claim, len(probe.seed_list), spreads.get(claim.id), level) for claim in claims}
+
+
+def _spreads(pilot: Result) -> dict[str, float]:
+    if not isinstance(pilot.probe, Augmentation):
+        raise InputError(f"pilot: expected a result of augmentation, found one of {pilot.probe.name}")
+    probe, table = pilot.probe, pilot.table
+    cells, chosen = Cells(probe, table), choose(probe, table)
+    return spreads_of((claim.id, gather(probe, cells, chosen, claim.id)) for claim in probe.claims())

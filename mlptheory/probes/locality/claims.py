@@ -84,7 +84,7 @@ def _only(probe: Locality) -> Claim:
         probe,
         (f"{probe.epochs} epochs, so that more data take more steps",),
         id=ONLY,
-        statement="More data make filters more local with augmentation than without, where they stay unstructured.",
+        statement="More data localize first-layer filters more with augmentation than without.",
         estimand=f"{_what(probe)}: {LINE}, of the augmented arm less of the plain arm; " + NEW,
         test="t interval of the per-seed difference of changes; not supported where the arms' difference is larger at "
         "a smaller training set than at the largest",

@@ -66,9 +66,18 @@ def test_every_setting_is_checked():
     }
 
 
-def test_a_training_set_larger_than_the_data_is_refused_before_anything_is_trained(tmp_path):
-    with pytest.raises(InputError, match=r"data\.n = 5000: .*1197"):
-        dataclasses.replace(TINY, sizes=(20, 5000)).plan(store=tmp_path, workers=1)
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"sizes": (20, 5000)}, r"data\.n = 5000: .*1197"),
+        ({"window": 9}, r"window = 9: expected at most 8, the side of the images"),
+        ({"window": 17, "image_size": 16}, r"window = 17: expected at most 16"),
+    ],
+    ids=["size", "window", "window of resized images"],
+)
+def test_data_that_do_not_fit_are_refused_before_anything_is_trained(settings, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        dataclasses.replace(TINY, **settings).plan(store=tmp_path, workers=1)
     assert not any(tmp_path.rglob("*.json"))
 
 

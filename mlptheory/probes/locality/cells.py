@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
 Place = tuple[str, str, str, int, str]
 """Role, arm, dataset, training examples, optimizer."""
-UNITS = {
-    "local_share": "percentage points of the squared norm",
-    "ipr": "percent of W₀'s",
-    "spread": "percent of W₀'s, less of it",
-}
 RAW = {f"{name}_{statistic}" for name in SETS for statistic in STATISTICS}
 RAW |= {f"{name}_{reference}" for name in RAW for reference in REFERENCES}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlptheory.probes.locality.cells import UNITS
 from mlptheory.probes.settings import DATA_REFERENCES, OPTIMIZER_REFERENCES, augmentation_text, span
 from mlptheory.stats import Claim
 
@@ -18,6 +17,11 @@ STATISTICS = {
     "local_share": "largest share of a filter's squared norm in one window",
     "ipr": "inverse participation ratio",
     "spread": "spatial spread, negated",
+}
+UNITS = {
+    "local_share": "percentage points of the squared norm",
+    "ipr": "percent of W₀'s",
+    "spread": "percent of W₀'s, less of it",
 }
 SETS = {"change": "W − W₀", "weights": "W"}
 FIGURES = "Bachmann et al. 2023, Appendix C, Figs. 10 and 11"
@@ -80,7 +84,7 @@ def _only(probe: Locality) -> Claim:
         probe,
         (f"{probe.epochs} epochs, so that more data take more steps",),
         id=ONLY,
-        statement="More data make filters more local with augmentation than without, where they stay unstructured.",
+        statement="More data localize first-layer filters more with augmentation than without.",
         estimand=f"{_what(probe)}: {LINE}, of the augmented arm less of the plain arm; " + NEW,
         test="t interval of the per-seed difference of changes; not supported where the arms' difference is larger at "
         "a smaller training set than at the largest",

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from mlptheory.probes.probe import Prepared
     from mlptheory.probes.result import Result
     from mlptheory.probes.scenario import Scenario
     from mlptheory.stats import Claim, Verdict
     from mlptheory.trials import Trial
+    from mlptheory.trials.store import Store
 
 ARMS = ("augmented", "plain")
 CONTROL_DATASETS = ("edges", "edges-gaussian")
@@ -297,6 +299,20 @@ class Locality(Probe):
         from mlptheory.probes.locality.arms import bank
 
         return bank(self, runs)
+
+    def _prepare(self, store: Store, data_root: str | None, device: str | None) -> Prepared:
+        # Otherwise the first measurement would find it, when a net is trained.
+        if self.window is not None:
+            self._require_window(self.window, data_root)
+        return super()._prepare(store, data_root, device)
+
+    def _require_window(self, window: int, data_root: str | None) -> None:
+        from mlptheory.training import DataConfig, prepare_examples
+
+        data = DataConfig(name=self.dataset, n=self.smallest, image_size=self.image_size)
+        side = prepare_examples(data, 0, data_root).image_size
+        if window > side:
+            raise invalid("window", window, f"at most {side}, the side of the images")
 
     def draw(self, result: Result) -> Figure:
         """Draw locality over the training-set size, and beside it the other factors and the control."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlptheory.probes.evidence import Evidence, judge_together, mean_of, not_monotone, plain_mean
 from mlptheory.probes.locality import claims as named
-from mlptheory.probes.locality.cells import UNITS, Cells
+from mlptheory.probes.locality.cells import Cells
 from mlptheory.probes.locality.design import ARMS, CONTROL_DATASETS
 from mlptheory.stats import Verdict
 
@@ -62,7 +62,7 @@ def _only(probe: Locality, cells: Cells) -> Evidence:
 
 
 def _bent(probe: Locality, where: str, values: np.ndarray) -> str | None:
-    unit = UNITS[probe.statistic]
+    unit = named.UNITS[probe.statistic]
     return not_monotone({where: values}, probe.sizes_sorted, probe.delta, factor="training-set size", unit=unit)
 
 

@@ -8,12 +8,13 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from mlptheory.probes import BatchSize, Probe, Transfer
+from mlptheory.probes import BatchSize, Permutation, Probe, Transfer
 from mlptheory.reports import markdown_table
 
 DESIGNS = {
     "batchsize": BatchSize(cnn="CNN-3/Wi-8", lr_policies=("fixed", "linear", "sqrt", "tuned")),
     "transfer": Transfer(),
+    "permutation": Permutation(),
 }
 """A design of each probe in which every one of its claims is judged."""
 

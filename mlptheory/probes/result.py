@@ -34,6 +34,9 @@ HISTORY_COLUMNS = (
 )
 EFFECT_COLUMNS = {
     "arm": "Which of the design's arms; none for what stands beside all of them",
+    "images": "What was trained on: see the table's column of that name",
+    "model": "Name of the model",
+    "optimizer": "By which it was trained",
     "policy": "How the learning rate goes with the batch size",
     "stage": "What was trained last: see the table's column of that name",
     "length": "Training length; of a transfer, that of pretraining, and 0 without",

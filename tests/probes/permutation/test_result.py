@@ -104,8 +104,12 @@ def test_effects_are_documented_and_those_of_the_table(tiny_result):
     effects = tiny_result.effects
     assert set(effects.columns) <= set(EFFECT_COLUMNS)
     assert not effects.duplicated(["arm", "images", "model", "optimizer", "quantity"]).any()
-    runs = tiny_result.table[tiny_result.table["role"] == "run"].set_index(["arm", "images", "block"])["test_accuracy"]
-    rows = effects.set_index(["arm", "images", "quantity"])["mean"]
+    runs = (
+        tiny_result.table[tiny_result.table["role"] == "run"]
+        .set_index(["arm", "images", "block"])["test_accuracy"]
+        .sort_index()
+    )
+    rows = effects.set_index(["arm", "images", "quantity"])["mean"].sort_index()
     assert rows["mlp", "permuted", "test accuracy (%)"] == pytest.approx(100 * runs["mlp", "permuted"].mean())
     fall = 100 * (runs["baseline", "plain"] - runs["baseline", "permuted"]).mean()
     assert rows["baseline", "", "fall by permutation, no augmentation (points)"] == pytest.approx(fall)

@@ -8,13 +8,14 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from mlptheory.probes import BatchSize, Locality, Probe, Transfer
+from mlptheory.probes import BatchSize, Locality, Permutation, Probe, Transfer
 from mlptheory.reports import markdown_table
 
 DESIGNS = {
     "batchsize": BatchSize(cnn="CNN-3/Wi-8", lr_policies=("fixed", "linear", "sqrt", "tuned")),
     "locality": Locality(),
     "transfer": Transfer(),
+    "permutation": Permutation(),
 }
 """A design of each probe in which every one of its claims is judged."""
 

@@ -36,7 +36,11 @@ CIFAR_FILE = 30_730_000  # bytes of one binary CIFAR-10 file, from its published
         (["cite", "batchsise"], ["probe = 'batchsise'", "did you mean 'batchsize'"]),
         (
             ["probe", "batchsise"],
-            ["probe = 'batchsise'", "did you mean 'batchsize'", "batchsize, locality, transfer, list"],
+            [
+                "probe = 'batchsise'",
+                "did you mean 'batchsize'",
+                "augmentation, batchsize, locality, permutation, transfer, list",
+            ],
         ),
         (["probe", "list", "--json"], ["'--json'"]),
         (["evaluate"], ["evaluate = ''", "first the folder"]),

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SHARPNESS_MEASURE, LOOKS_NEAR_TARGET = "hessian_top_eigenvalue", 12
 """What a look at sharpness costs, and how many a run has of them; 9 to 14 were seen on CIFAR-10."""
+TIMED_STEPS = 20
+"""Steps of a measure that trains; its seconds are taken to be proportional to its steps."""
 WORKER_START_S = 5.0
 """Seconds until spawned workers have imported torch, as seen on two cores."""
 
@@ -181,6 +183,11 @@ def _time_measure(measurement: Measurement, recipe: Recipe, prepared: Prepared, 
     # The price needs no parent's weights: a start of its own costs as much.
     recipe = replace(recipe, start="initialization")
     context = MeasureContext(model, (), (), examples, recipe, data_root)
+    parameters = dict(measurement.parameters)
+    share = 1.0
+    if "steps" in parameters:
+        steps = min(parameters["steps"], TIMED_STEPS)
+        share, parameters["steps"] = steps / parameters["steps"], steps
     began = time.perf_counter()
-    measures[measurement.name](context, **dict(measurement.parameters))
-    return time.perf_counter() - began
+    measures[measurement.name](context, **parameters)
+    return (time.perf_counter() - began) / share

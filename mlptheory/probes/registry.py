@@ -19,12 +19,12 @@ probes.register_lazily(
     summary="Do first-layer filters become local, and what makes them so? (Bachmann et al. 2023, Figs. 10 and 11)",
 )
 probes.register_lazily(
-    "transfer",
-    "mlptheory.probes.transfer:Transfer",
-    summary="Does pretraining transfer, and what of it helps? (Bachmann et al. 2023, Section 4.3, Tables 2 and 6)",
-)
-probes.register_lazily(
     "permutation",
     "mlptheory.probes.permutation:Permutation",
     summary="Does an MLP know which pixel is where? (Bachmann et al. 2023, Section 1)",
+)
+probes.register_lazily(
+    "transfer",
+    "mlptheory.probes.transfer:Transfer",
+    summary="Does pretraining transfer, and what of it helps? (Bachmann et al. 2023, Section 4.3, Tables 2 and 6)",
 )

@@ -24,10 +24,11 @@ TEXTS = {
     PLAIN: "plain",
     PERMUTED: "permuted",
     AUGMENTED: "augmented",
-    AFTER: "augmented,\nthen permuted",
-    BEFORE: "permuted,\nthen augmented",
+    AFTER: "augment, permute",
+    BEFORE: "permute, augment",
 }
 GRAY = "0.85"
+_TILTED = {"rotation": 55, "ha": "right", "rotation_mode": "anchor"}
 
 
 def draw(probe: Permutation, result: Result) -> Figure:
@@ -55,18 +56,18 @@ def _accuracies(probe: Permutation, cells: Cells, axes: Axes) -> None:
 
 
 def _differences(probe: Permutation, cells: Cells, axes: Axes) -> None:
-    rows = {
-        "plain\nless permuted": ("mlp", PLAIN, PERMUTED),
-        "augmented less\nthen permuted": ("mlp", AUGMENTED, AFTER),
-        "permuted after\nless before": ("mlp", AFTER, BEFORE),
-        "plain less\npermuted": ("baseline", PLAIN, PERMUTED),
-    }
+    rows = [
+        ("permuting", "mlp", PLAIN, PERMUTED),
+        ("permuting, augmented", "mlp", AUGMENTED, AFTER),
+        ("order", "mlp", AFTER, BEFORE),
+        ("permuting", "baseline", PLAIN, PERMUTED),
+    ]
     axes.axhspan(-probe.margin, probe.margin, color=GRAY, zorder=0)
     axes.axhline(probe.effect, color="0.4", linewidth=0.8, linestyle="--", zorder=1)
-    for place, (arm, first, second) in enumerate(rows.values()):
+    for place, (_, arm, first, second) in enumerate(rows):
         values = cells.accuracy(arm, first) - cells.accuracy(arm, second)
         _point(axes, place, values, COLORS[arm], True)
-    axes.set_xticks(range(len(rows)), list(rows), **_TILTED)
+    axes.set_xticks(range(len(rows)), [text for text, *_ in rows], **_TILTED)
     axes.set_ylabel("difference (percentage points)")
     axes.set_title("differences")
 
@@ -84,13 +85,10 @@ def _deviations(cells: Cells, axes: Axes) -> None:
     axes.axhline(10**-TRAJECTORY_MARGIN, color="0.4", linewidth=0.8, linestyle="--", zorder=1)
     axes.set_yscale("log")
     axes.set_ylim(10**-16.5, 10**2.5)
-    axes.set_xticks(range(len(found)), [f"{model}\n{OPTIMIZERS[name]}" for model, name in found], **_TILTED)
+    axes.set_xticks(range(len(found)), [f"{model}, {OPTIMIZERS[name]}" for model, name in found], **_TILTED)
     axes.set_ylabel("largest deviation")
     axes.legend(fontsize="x-small", loc="center right")
     axes.set_title("in lockstep")
-
-
-_TILTED = {"rotation": 55, "ha": "right", "rotation_mode": "anchor"}
 
 
 def _point(axes: Axes, place: float, values: np.ndarray, color: str, filled: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from mlptheory.probes.augmentation.design import NONE
@@ -85,7 +86,7 @@ def _over_cnn_in_log_odds(probe: Augmentation) -> Claim:
 
 def _worth(probe: Augmentation) -> Claim:
     sizes = probe.ordered_sizes
-    pairs = ", ".join(f"{small} for {large}" for small, large in zip(sizes, sizes[1:], strict=False))
+    pairs = ", ".join(f"{small} for {large}" for small, large in itertools.pairwise(sizes))
     return _claim(
         probe,
         id=WORTH,
@@ -185,7 +186,7 @@ def _null(probe: Augmentation) -> Claim:
         bibtex_key=None,
         direction="equivalent",
         estimand=f"test accuracy of the MLP, {probe.full} and then a permutation of its own for every net less "
-        f"{probe.full} alone, {probe.largest} examples; {PERMUTED}",
+        f"{probe.full} alone, {probe.largest} examples, mean over {probe.control_runs} of the former; {PERMUTED}",
         test="95 % t interval of the per-block difference must lie within ±δ",
     )
 
@@ -224,8 +225,8 @@ def operators_text(probe: Augmentation) -> str:
 def _held(probe: Augmentation) -> tuple[str, ...]:
     rates = " and ".join(f"{probe.base_lr(learner):.3g}" for learner in probe.models)
     tuned = (
-        f"grid of learning rates ({len(probe.lr_grid)} multiples of {rates}), {probe.tuning_seeds} tuning seeds; chosen "
-        f"on held-out training examples for every arm and model at {probe.largest} examples, and kept at all sizes"
+        f"grid of learning rates ({len(probe.lr_grid)} multiples of {rates}), {probe.tuning_seeds} tuning seeds; "
+        f"chosen on held-out training examples for every arm and model at {probe.largest} examples, kept at all sizes"
     )
     fixed = f"learning rate {probe.lr_grid[0]:g} times {rates}, tuned for no arm"
     decay = f", weight decay {probe.weight_decay:g}" if probe.weight_decay else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mlptheory.trials import Trial
 
 NONE = "none"
-CALIBRATION_BASELINE, CALIBRATION_MARGIN = "CNN-2/Wi-16", 1.0
+CALIBRATION_BASELINE, CALIBRATION_MARGIN = "CNN-2/Wi-16", 2.0
 """What calibration adds to a design without them."""
 
 
@@ -97,8 +98,10 @@ class Augmentation(Probe):
     control : bool
         Also run the controls: pixels permuted after the augmentation, which no MLP can notice (exact null), and
         shuffled labels without augmentation (chance is all that may be reached).
+    control_runs : int
+        Permuted nets for each seed, of the former.
     shuffles : int
-        Shuffles of the labels for each seed, of that control.
+        Shuffles of the labels for each seed, of the latter.
     precision : {"auto", "float32", "bfloat16", "float64"}
         Of training; auto is bfloat16 where the device has it in hardware.
 
@@ -139,7 +142,7 @@ class Augmentation(Probe):
     mixup: float = 0.8
     shift: int = 1
     epochs: int = 50
-    shuffled_epochs: int | None = None
+    shuffled_epochs: int | None = 100
     batch_size: int = 10
     optimizer: Literal["lion", "adamw", "sgd"] = "lion"
     lr: float | None = None
@@ -149,19 +152,20 @@ class Augmentation(Probe):
     validation: int | float = 0.2
     weight_decay: float = 0.0
     label_smoothing: float = 0.3
-    seeds: int | tuple[int, ...] = 8
-    margin: float = 1.0
+    seeds: int | tuple[int, ...] = 12
+    margin: float = 2.0
     log_odds_margin: float = 0.1
     invariance_margin: float = 0.1
     share_margin: float = 1.0
     control: bool = True
-    shuffles: int = 2
+    control_runs: int = 2
+    shuffles: int = 1
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
 
     def __post_init__(self) -> None:
         data.datasets.summary(self.dataset)
         require_distinct("sizes", self.sizes, at_least=2)
-        for small, large in zip(self.ordered_sizes, self.ordered_sizes[1:], strict=False):
+        for small, large in itertools.pairwise(self.ordered_sizes):
             if large < 2 * small:
                 raise invalid("sizes", self.sizes, "sizes of which each is at least twice the one before")
         require_seeds(self.seeds)
@@ -170,7 +174,7 @@ class Augmentation(Probe):
         self._check_operators()
         self._check_models()
         self._check_tuning()
-        for argument in ("epochs", "batch_size", "shuffles"):
+        for argument in ("epochs", "batch_size", "control_runs", "shuffles"):
             require_integer(argument, getattr(self, argument), 1)
         if self.shuffled_epochs is not None:
             require_integer("shuffled_epochs", self.shuffled_epochs, 1)

@@ -123,8 +123,10 @@ def _over_noise(probe: Augmentation, cells: Cells) -> Evidence:
 
 def _lead(cells: Cells, arm: str, other: str) -> Evidence:
     estimate, n = mean_of(cells.accuracy(arm) - cells.accuracy(other))
-    lifts = f"Lift by {arm} {plain_mean(cells.lift(arm))}, by {other} {plain_mean(cells.lift(other))}."
-    return Evidence(estimate, n, None, lifts)
+    lift = cells.lift(arm)
+    lifts = f"Lift by {arm} {plain_mean(lift)}, by {other} {plain_mean(cells.lift(other))}."
+    losing = f" {arm.capitalize()} does not lift, so that losses are compared." if np.nanmean(lift) <= 0 else ""
+    return Evidence(estimate, n, None, lifts + losing)
 
 
 def _teach(probe: Augmentation, cells: Cells) -> Evidence:

@@ -125,11 +125,11 @@ class Augmentation(Probe):
     title: ClassVar[str] = "Augmentation as a spatial prior"
     question: ClassVar[str] = "What does augmentation give an MLP, and is it more than samples?"
     caption: ClassVar[str] = (
-        "Left: test accuracy over the size of the training set, lines through the means over seeds; filled with "
-        "augmentation, open without, the baseline dashed; dots are single runs, bars 95 % t intervals of the means. "
-        "Middle: test accuracy of the MLP at the largest size, by arm, a dot a seed; the line is the mean without "
-        "augmentation. Right: invariance error of the logits over test accuracy, a dot a run, lines through the means "
-        "of the sizes; where both lines stand above one accuracy, the vertical line, they are compared."
+        "Left: test accuracy over the size of the training set, lines through the means over seeds, dashed and open "
+        "without augmentation; dots are single runs, bars 95 % t intervals of the means; lines stand a little aside of "
+        "each other. Middle: test accuracy of the MLP at the largest size, by arm, a dot a seed; dotted the mean without "
+        "augmentation, green what an arm is set beside. Right: invariance error of the MLP's logits over its test "
+        "accuracy, a dot a run, lines through the means of the sizes; dotted the accuracy at which they are compared."
     )
 
     dataset: str = "digits"

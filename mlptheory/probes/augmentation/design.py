@@ -11,6 +11,7 @@ from mlptheory import data
 from mlptheory.base.configuration import require_boolean, require_choice, require_integer, require_number
 from mlptheory.base.errors import invalid
 from mlptheory.models import parse_name
+from mlptheory.models.names import RESNETS
 from mlptheory.probes.augmentation.columns import COLUMNS
 from mlptheory.probes.probe import Column, Probe
 from mlptheory.probes.settings import require_distinct, require_seeds, seeds_listed, width_lr
@@ -127,9 +128,10 @@ class Augmentation(Probe):
     caption: ClassVar[str] = (
         "Left: test accuracy over the size of the training set, lines through the means over seeds, dashed and open "
         "without augmentation; dots are single runs, bars 95 % t intervals of the means; lines stand a little aside of "
-        "each other. Middle: test accuracy of the MLP at the largest size, by arm, a dot a seed; dotted the mean without "
-        "augmentation, green what an arm is set beside. Right: invariance error of the MLP's logits over its test "
-        "accuracy, a dot a run, lines through the means of the sizes; dotted the accuracy at which they are compared."
+        "each other. Middle: test accuracy of the MLP at the largest size, by arm, a dot a seed; dotted the mean "
+        "without augmentation, green what an arm is set beside. Right: invariance error of the MLP's logits over its "
+        "test accuracy, a dot a run, lines through the means of the sizes; dotted the accuracy at which they are "
+        "compared."
     )
 
     dataset: str = "digits"
@@ -197,8 +199,8 @@ class Augmentation(Probe):
         self.augmentation(self.full)
 
     def _check_models(self) -> None:
-        if parse_name(self.model).family not in ("S", "B"):
-            raise invalid("model", self.model, "an MLP, S-{depth}/Wi-{width} or B-{depth}/Wi-{width}")
+        if parse_name(self.model).family in ("CNN", "Linear", *RESNETS):
+            raise invalid("model", self.model, "an MLP with a hidden layer")
         if self.baseline is not None and parse_name(self.baseline).family != "CNN":
             raise invalid("baseline", self.baseline, "a convolutional model, CNN-{depth}/Wi-{width}")
         given = {"mlp": ("lr", self.lr), "cnn": ("baseline_lr", self.baseline_lr)}
@@ -206,8 +208,8 @@ class Augmentation(Probe):
             argument, lr = given[learner]
             if lr is not None:
                 require_number(argument, lr, 0, low_open=True)
-            elif self.optimizer == "sgd":
-                raise invalid(argument, lr, f"a number greater than 0, as sgd on {name} has no default")
+            elif self.optimizer == "sgd" or parse_name(name).width is None:
+                raise invalid(argument, lr, f"a number greater than 0, as {self.optimizer} on {name} has no default")
 
     def _check_tuning(self) -> None:
         grid = self.lr_grid

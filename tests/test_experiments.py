@@ -72,6 +72,13 @@ def test_no_batch_is_larger_than_its_training_set(path):
             assert each.recipe.budget.batch_size <= (data.n or SIZES[data.name]) <= SIZES[data.name]
 
 
+def _with_defaults(written: dict) -> dict:
+    """Return what a record says of its file, with the defaults of fields that recipes have got since it was written."""
+    recipes = {name: written[name] for name in ("recipe", "downstream") if written[name] is not None}
+    complete = {name: to_plain(from_plain(Recipe, recipe, name)) for name, recipe in recipes.items()}
+    return json.loads(json.dumps({**written, **complete}))
+
+
 @pytest.mark.parametrize("name", RECORDS)
 def test_every_record_is_of_its_file_and_its_numbers_follow_from_its_runs(name):
     record = RECORDS[name]
@@ -79,7 +86,7 @@ def test_every_record_is_of_its_file_and_its_numbers_follow_from_its_runs(name):
     datasets = tuple(record["reproduction"]["datasets"])
     numbers = tuple(number for number in reproduction.numbers if number.dataset in datasets)
     reproduction = replace(reproduction, datasets=datasets, numbers=numbers)
-    assert record["reproduction"] == json.loads(json.dumps(to_plain(reproduction)))
+    assert _with_defaults(record["reproduction"]) == json.loads(json.dumps(to_plain(reproduction)))
     runs = [(run["labels"], _record(run["record"])) for run in record["runs"]]
     ancestors = {each["digest"]: _record(each) for each in record["ancestors"]}
     trials = reproduction.trials(len({labels["seed"] for labels, _ in runs}))

@@ -92,21 +92,38 @@ def test_the_initial_features_are_the_parents_where_training_started_there():
         measures["neighbors"](_context(parent, recipe), examples=50)
 
 
-def test_a_trial_of_a_convolutional_network_records_it():
+def _run(recipe, *names, data_root=None):
+    """Return the metrics of a trial with these measures."""
     task = Task(
-        trial=Trial(
-            recipe=replace(RECIPE, model=ModelConfig(name="CNN-1/Wi-2"), precision="float32"),
-            measures=(Measurement(name="neighbors", parameters=(("examples", 30),)), Measurement(name="invariance")),
-        ),
+        trial=Trial(recipe=recipe, measures=tuple(Measurement(name=name) for name in names)),
         digest="d",
         parent_digests=(),
         parent_weights=(),
         schedule=Schedule(device="cpu", threads=1, precision="float32", groups=()),
-        data_root=None,
+        data_root=data_root,
         checkpoint=None,
         keep_weights=False,
     )
-    metrics = run_trial(task)[0].metrics
+    return run_trial(task)[0].metrics
+
+
+def test_true_labels_are_looked_up_where_the_trials_data_are(monkeypatch, tmp_path):
+    roots = []
+
+    def prepare(config, seed, root):
+        roots.append(root)
+        return prepare_examples(config, seed, root)
+
+    monkeypatch.setattr("mlptheory.trials.registered_neighbors.prepare_examples", prepare)
+    _run(RECIPE, "neighbors", data_root=str(tmp_path))
+    assert roots == [], "labels that are true already are not looked up"
+    _run(replace(RECIPE, data=replace(RECIPE.data, shuffle_labels=True)), "neighbors", data_root=str(tmp_path))
+    assert roots == [str(tmp_path)]
+
+
+def test_a_trial_of_a_convolutional_network_records_it():
+    recipe = replace(RECIPE, model=ModelConfig(name="CNN-1/Wi-2"), precision="float32")
+    metrics = _run(recipe, "neighbors", "invariance")
     assert 0 <= metrics["neighbor_accuracy_initial"] <= 1 and metrics["flip_error_features"] > 0
 
 

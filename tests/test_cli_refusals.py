@@ -36,7 +36,7 @@ CIFAR_FILE = 30_730_000  # bytes of one binary CIFAR-10 file, from its published
         (["cite", "batchsise"], ["probe = 'batchsise'", "did you mean 'batchsize'"]),
         (
             ["probe", "batchsise"],
-            ["probe = 'batchsise'", "did you mean 'batchsize'", "batchsize, transfer, list"],
+            ["probe = 'batchsise'", "did you mean 'batchsize'", "augmentation, batchsize, transfer, list"],
         ),
         (["probe", "list", "--json"], ["'--json'"]),
         (["evaluate"], ["evaluate = ''", "first the folder"]),

@@ -72,10 +72,11 @@ class Augmentation(Probe):
         Examples per optimizer step.
     optimizer : {"lion", "adamw", "sgd"}
         With a constant learning rate.
-    lr, baseline_lr : float or None
-        What the grid multiplies, of the MLP and of the baseline. If None, the paper's 5e-5 at its width of 1024,
-        carried to this width w as 5e-5 · 1024 / w (μP's rule for Lion and Adam: Yang et al. 2022), w of a CNN being the
-        channels of its last block; SGD has no such default.
+    lr : float or None
+        What the grid multiplies. If None, the paper's 5e-5 at its width of 1024, carried to this width w as
+        5e-5 · 1024 / w (μP's rule for Lion and Adam: Yang et al. 2022); SGD has no such default.
+    baseline_lr : float or None
+        The baseline's; if None, 5e-5 · 1024 / w with w the channels of its last block, which no paper states.
     lr_grid : tuple of float
         Multiples that tuning tries for every arm and model; a single one is taken as it is, and nothing is tuned.
     tuning_seeds : int
@@ -91,18 +92,18 @@ class Augmentation(Probe):
     margin : float
         Smallest effect of interest δ, in percentage points of test accuracy.
     log_odds_margin : float
-        The same for differences of log-odds of test accuracies.
+        Smallest effect of interest for differences of log-odds of test accuracies.
     invariance_margin : float
-        The same for differences of the natural logarithm of the invariance error.
+        Smallest effect of interest for differences of the natural logarithm of the invariance error.
     share_margin : float
-        The same for the local share of the first layer's change, in percentage points.
+        Smallest effect of interest for the local share of the first layer's change, in percentage points.
     control : bool
         Also run the controls: pixels permuted after the augmentation, which no MLP can notice (exact null), and
         shuffled labels without augmentation (chance is all that may be reached).
     control_runs : int
-        Permuted nets for each seed, of the former.
+        Permuted nets for each seed, of the exact null.
     shuffles : int
-        Shuffles of the labels for each seed, of the latter.
+        Shuffles of the labels for each seed, of the control without augmentation.
     precision : {"auto", "float32", "bfloat16", "float64"}
         Of training; auto is bfloat16 where the device has it in hardware.
 

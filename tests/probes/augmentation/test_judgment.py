@@ -243,3 +243,8 @@ def test_an_arm_that_loses_is_not_called_a_lift():
 
 def test_the_papers_points_are_told_for_what_they_are():
     assert "100 epochs without with 1000 and 5000" in judged(PROBE, quiet(PROBE))[named.LIFTS].reason
+
+
+def test_a_table_of_which_nothing_is_left_is_judged():
+    verdicts = PROBE.judge(PROBE.simulate(plant(diverged=1.0), np.random.default_rng(0)))
+    assert {verdict.verdict for verdict in verdicts} == {"inconclusive"}

@@ -139,8 +139,8 @@ def _spatial(probe: Augmentation) -> Claim:
         probe,
         seeds="initialization and the order's key within a seed, which has a permutation of its own",
         id=SPATIAL,
-        statement=f"The lift by {probe.orthogonal} is a spatial prior: the same operators conjugated by a permutation "
-        "of the pixels, as many samples without the space, lift less.",
+        statement=f"What {probe.orthogonal} gives an MLP is spatial: the same operators conjugated by a permutation of "
+        "the pixels, as many samples without the space, give less.",
         source="derived in the documentation: an MLP cannot tell a permutation that comes after everything random",
         bibtex_key=None,
         estimand=f"test accuracy of the MLP, lift by {probe.orthogonal} less lift by the same conjugated, which is the "

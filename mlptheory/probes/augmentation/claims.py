@@ -128,8 +128,9 @@ def _filters(probe: Augmentation) -> Claim:
         id=FILTERS,
         statement=f"Augmentation ({probe.full}) localizes the filters of an MLP's first layer.",
         source="Bachmann et al. 2023, Figs. 10 and 11",
-        estimand="share of the square of W - W0 of the first layer that lies in a window around each filter's center, "
-        f"mean over filters, {probe.full} less none, {probe.largest} examples; {NEW}",
+        estimand="largest share of the square of a first-layer filter's W - W0 that a square window of a quarter of the "
+        f"image's side (at least 2 pixels) holds, mean over filters, {probe.full} less none, {probe.largest} examples; "
+        f"{NEW}",
         margin=probe.share_margin,
     )
 
@@ -167,7 +168,7 @@ def _teach(probe: Augmentation) -> Claim:
         id=TEACH,
         statement=f"Random labels teach features under augmentation ({probe.spatial}): nearest neighbors by an MLP's "
         "features beat those by features at initialization, and by raw pixels.",
-        source="Anagnostidis et al. 2023, on convolutional nets and others with larger augmentations",
+        source="Anagnostidis et al. 2023",
         bibtex_key="Anagnostidis2023",
         estimand="accuracy of the nearest neighbor by true labels, features after training on shuffled labels, "
         f"{probe.largest} examples, {probe.shuffled_epochs or probe.epochs} epochs: the smaller of the leads over "

@@ -128,8 +128,8 @@ def _filters(probe: Augmentation) -> Claim:
         id=FILTERS,
         statement=f"Augmentation ({probe.full}) localizes the filters of an MLP's first layer.",
         source="Bachmann et al. 2023, Figs. 10 and 11",
-        estimand="largest share of the square of a first-layer filter's W - W0 that a square window of a quarter of the "
-        f"image's side (at least 2 pixels) holds, mean over filters, {probe.full} less none, {probe.largest} examples; "
+        estimand="largest share of the square of a first-layer filter's W - W0 that a square window of a quarter of "
+        f"the image's side (at least 2 pixels) holds, mean over filters, {probe.full} less none, {probe.largest} examples; "
         f"{NEW}",
         margin=probe.share_margin,
     )

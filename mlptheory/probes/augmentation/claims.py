@@ -129,8 +129,8 @@ def _filters(probe: Augmentation) -> Claim:
         statement=f"Augmentation ({probe.full}) localizes the filters of an MLP's first layer.",
         source="Bachmann et al. 2023, Figs. 10 and 11",
         estimand="largest share of the square of a first-layer filter's W - W0 that a square window of a quarter of "
-        f"the image's side (at least 2 pixels) holds, mean over filters, {probe.full} less none, {probe.largest} examples; "
-        f"{NEW}",
+        f"the image's side (at least 2 pixels) holds, mean over filters, {probe.full} less none, {probe.largest} "
+        f"examples; {NEW}",
         margin=probe.share_margin,
     )
 

@@ -188,7 +188,7 @@ class Recipe:
         Which examples.
     model : ModelConfig
         Which function.
-    augmentation : Augmentation
+    augmentation : mlptheory.data.Augmentation
         What is done to each batch.
     optimizer : OptimizerConfig
         How weights move.

@@ -1,4 +1,4 @@
-"""What augmentation gives an MLP beside more examples: a spatial prior? (Bachmann et al. 2023, Sections 4.1 and 4.4)."""
+"""What augmentation gives an MLP, and whether it is more than samples (Bachmann et al. 2023, Table 1)."""
 
 import lazy_loader
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 BANK_SEEDS = 3_000_000
 SHIFT_MEASURED = 1
 """Pixels by which the invariance to shifts is measured, whatever the design shifts by."""
-NULL_OFFSET = 500_000
-"""From a control's first seed on shuffled labels to its first of the exact null."""
+NULL_SEEDS = 4_000_000
+"""First seed of the exact null, out of the way of the other control's."""
 
 
 def first_stage(probe: Augmentation) -> tuple[Trial, ...]:
@@ -115,9 +115,18 @@ def _controls(probe: Augmentation, rates: Rates) -> Iterator[Trial]:
                 replicate=replicate,
                 measures=(Measurement(name="chance_accuracy"), Measurement(name="neighbors")),
             )
-    for block in probe.seed_list:
-        seed = CONTROL_SEEDS + NULL_OFFSET + block
-        yield _trial(probe, "exact-null", "mlp", probe.full, probe.largest, block, seed, rates["mlp", probe.full])
+        for replicate in range(probe.control_runs):
+            yield _trial(
+                probe,
+                "exact-null",
+                "mlp",
+                probe.full,
+                probe.largest,
+                block,
+                NULL_SEEDS + probe.control_runs * block + replicate,
+                rates["mlp", probe.full],
+                replicate=replicate,
+            )
 
 
 def _looks(learner: str) -> tuple[Measurement, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from mlptheory.probes.augmentation.design import NONE
@@ -85,7 +86,7 @@ def _over_cnn_in_log_odds(probe: Augmentation) -> Claim:
 
 def _worth(probe: Augmentation) -> Claim:
     sizes = probe.ordered_sizes
-    pairs = ", ".join(f"{small} for {large}" for small, large in zip(sizes, sizes[1:], strict=False))
+    pairs = ", ".join(f"{small} for {large}" for small, large in itertools.pairwise(sizes))
     return _claim(
         probe,
         id=WORTH,
@@ -127,8 +128,9 @@ def _filters(probe: Augmentation) -> Claim:
         id=FILTERS,
         statement=f"Augmentation ({probe.full}) localizes the filters of an MLP's first layer.",
         source="Bachmann et al. 2023, Figs. 10 and 11",
-        estimand="share of the square of W - W0 of the first layer that lies in a window around each filter's center, "
-        f"mean over filters, {probe.full} less none, {probe.largest} examples; {NEW}",
+        estimand="largest share of the square of a first-layer filter's W - W0 that a square window of a quarter of "
+        f"the image's side (at least 2 pixels) holds, mean over filters, {probe.full} less none, {probe.largest} "
+        f"examples; {NEW}",
         margin=probe.share_margin,
     )
 
@@ -138,8 +140,8 @@ def _spatial(probe: Augmentation) -> Claim:
         probe,
         seeds="initialization and the order's key within a seed, which has a permutation of its own",
         id=SPATIAL,
-        statement=f"The lift by {probe.orthogonal} is a spatial prior: the same operators conjugated by a permutation "
-        "of the pixels, as many samples without the space, lift less.",
+        statement=f"What {probe.orthogonal} gives an MLP is spatial: the same operators conjugated by a permutation of "
+        "the pixels, as many samples without the space, give less.",
         source="derived in the documentation: an MLP cannot tell a permutation that comes after everything random",
         bibtex_key=None,
         estimand=f"test accuracy of the MLP, lift by {probe.orthogonal} less lift by the same conjugated, which is the "
@@ -166,7 +168,7 @@ def _teach(probe: Augmentation) -> Claim:
         id=TEACH,
         statement=f"Random labels teach features under augmentation ({probe.spatial}): nearest neighbors by an MLP's "
         "features beat those by features at initialization, and by raw pixels.",
-        source="Anagnostidis et al. 2023, on convolutional nets and others with larger augmentations",
+        source="Anagnostidis et al. 2023",
         bibtex_key="Anagnostidis2023",
         estimand="accuracy of the nearest neighbor by true labels, features after training on shuffled labels, "
         f"{probe.largest} examples, {probe.shuffled_epochs or probe.epochs} epochs: the smaller of the leads over "
@@ -185,7 +187,7 @@ def _null(probe: Augmentation) -> Claim:
         bibtex_key=None,
         direction="equivalent",
         estimand=f"test accuracy of the MLP, {probe.full} and then a permutation of its own for every net less "
-        f"{probe.full} alone, {probe.largest} examples; {PERMUTED}",
+        f"{probe.full} alone, {probe.largest} examples, mean over {probe.control_runs} of the former; {PERMUTED}",
         test="95 % t interval of the per-block difference must lie within ±δ",
     )
 
@@ -224,8 +226,8 @@ def operators_text(probe: Augmentation) -> str:
 def _held(probe: Augmentation) -> tuple[str, ...]:
     rates = " and ".join(f"{probe.base_lr(learner):.3g}" for learner in probe.models)
     tuned = (
-        f"grid of learning rates ({len(probe.lr_grid)} multiples of {rates}), {probe.tuning_seeds} tuning seeds; chosen "
-        f"on held-out training examples for every arm and model at {probe.largest} examples, and kept at all sizes"
+        f"grid of learning rates ({len(probe.lr_grid)} multiples of {rates}), {probe.tuning_seeds} tuning seeds; "
+        f"chosen on held-out training examples for every arm and model at {probe.largest} examples, kept at all sizes"
     )
     fixed = f"learning rate {probe.lr_grid[0]:g} times {rates}, tuned for no arm"
     decay = f", weight decay {probe.weight_decay:g}" if probe.weight_decay else ""

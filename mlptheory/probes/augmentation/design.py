@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -10,6 +11,7 @@ from mlptheory import data
 from mlptheory.base.configuration import require_boolean, require_choice, require_integer, require_number
 from mlptheory.base.errors import invalid
 from mlptheory.models import parse_name
+from mlptheory.models.names import RESNETS
 from mlptheory.probes.augmentation.columns import COLUMNS
 from mlptheory.probes.probe import Column, Probe
 from mlptheory.probes.settings import require_distinct, require_seeds, seeds_listed, width_lr
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from mlptheory.trials import Trial
 
 NONE = "none"
-CALIBRATION_BASELINE, CALIBRATION_MARGIN = "CNN-2/Wi-16", 1.0
+CALIBRATION_BASELINE, CALIBRATION_MARGIN = "CNN-2/Wi-16", 2.0
 """What calibration adds to a design without them."""
 
 
@@ -70,10 +72,11 @@ class Augmentation(Probe):
         Examples per optimizer step.
     optimizer : {"lion", "adamw", "sgd"}
         With a constant learning rate.
-    lr, baseline_lr : float or None
-        What the grid multiplies, of the MLP and of the baseline. If None, the paper's 5e-5 at its width of 1024,
-        carried to this width w as 5e-5 · 1024 / w (μP's rule for Lion and Adam: Yang et al. 2022), w of a CNN being the
-        channels of its last block; SGD has no such default.
+    lr : float or None
+        What the grid multiplies. If None, the paper's 5e-5 at its width of 1024, carried to this width w as
+        5e-5 · 1024 / w (μP's rule for Lion and Adam: Yang et al. 2022); SGD has no such default.
+    baseline_lr : float or None
+        The baseline's; if None, 5e-5 · 1024 / w with w the channels of its last block, which no paper states.
     lr_grid : tuple of float
         Multiples that tuning tries for every arm and model; a single one is taken as it is, and nothing is tuned.
     tuning_seeds : int
@@ -89,16 +92,18 @@ class Augmentation(Probe):
     margin : float
         Smallest effect of interest δ, in percentage points of test accuracy.
     log_odds_margin : float
-        The same for differences of log-odds of test accuracies.
+        Smallest effect of interest for differences of log-odds of test accuracies.
     invariance_margin : float
-        The same for differences of the natural logarithm of the invariance error.
+        Smallest effect of interest for differences of the natural logarithm of the invariance error.
     share_margin : float
-        The same for the local share of the first layer's change, in percentage points.
+        Smallest effect of interest for the local share of the first layer's change, in percentage points.
     control : bool
         Also run the controls: pixels permuted after the augmentation, which no MLP can notice (exact null), and
         shuffled labels without augmentation (chance is all that may be reached).
+    control_runs : int
+        Permuted nets for each seed, of the exact null.
     shuffles : int
-        Shuffles of the labels for each seed, of that control.
+        Shuffles of the labels for each seed, of the control without augmentation.
     precision : {"auto", "float32", "bfloat16", "float64"}
         Of training; auto is bfloat16 where the device has it in hardware.
 
@@ -122,11 +127,12 @@ class Augmentation(Probe):
     title: ClassVar[str] = "Augmentation as a spatial prior"
     question: ClassVar[str] = "What does augmentation give an MLP, and is it more than samples?"
     caption: ClassVar[str] = (
-        "Left: test accuracy over the size of the training set, lines through the means over seeds; filled with "
-        "augmentation, open without, the baseline dashed; dots are single runs, bars 95 % t intervals of the means. "
-        "Middle: test accuracy of the MLP at the largest size, by arm, a dot a seed; the line is the mean without "
-        "augmentation. Right: invariance error of the logits over test accuracy, a dot a run, lines through the means "
-        "of the sizes; where both lines stand above one accuracy, the vertical line, they are compared."
+        "Left: test accuracy over the size of the training set, lines through the means over seeds, dashed and open "
+        "without augmentation; dots are single runs, bars 95 % t intervals of the means; lines stand a little aside of "
+        "each other. Middle: test accuracy of the MLP at the largest size, by arm, a dot a seed; dotted the mean "
+        "without augmentation, green what an arm is set beside. Right: invariance error of the MLP's logits over its "
+        "test accuracy, a dot a run, lines through the means of the sizes; dotted the accuracy at which they are "
+        "compared."
     )
 
     dataset: str = "digits"
@@ -139,7 +145,7 @@ class Augmentation(Probe):
     mixup: float = 0.8
     shift: int = 1
     epochs: int = 50
-    shuffled_epochs: int | None = None
+    shuffled_epochs: int | None = 100
     batch_size: int = 10
     optimizer: Literal["lion", "adamw", "sgd"] = "lion"
     lr: float | None = None
@@ -149,19 +155,20 @@ class Augmentation(Probe):
     validation: int | float = 0.2
     weight_decay: float = 0.0
     label_smoothing: float = 0.3
-    seeds: int | tuple[int, ...] = 8
-    margin: float = 1.0
+    seeds: int | tuple[int, ...] = 12
+    margin: float = 2.0
     log_odds_margin: float = 0.1
     invariance_margin: float = 0.1
     share_margin: float = 1.0
     control: bool = True
-    shuffles: int = 2
+    control_runs: int = 2
+    shuffles: int = 1
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
 
     def __post_init__(self) -> None:
         data.datasets.summary(self.dataset)
         require_distinct("sizes", self.sizes, at_least=2)
-        for small, large in zip(self.ordered_sizes, self.ordered_sizes[1:], strict=False):
+        for small, large in itertools.pairwise(self.ordered_sizes):
             if large < 2 * small:
                 raise invalid("sizes", self.sizes, "sizes of which each is at least twice the one before")
         require_seeds(self.seeds)
@@ -170,7 +177,7 @@ class Augmentation(Probe):
         self._check_operators()
         self._check_models()
         self._check_tuning()
-        for argument in ("epochs", "batch_size", "shuffles"):
+        for argument in ("epochs", "batch_size", "control_runs", "shuffles"):
             require_integer(argument, getattr(self, argument), 1)
         if self.shuffled_epochs is not None:
             require_integer("shuffled_epochs", self.shuffled_epochs, 1)
@@ -193,8 +200,8 @@ class Augmentation(Probe):
         self.augmentation(self.full)
 
     def _check_models(self) -> None:
-        if parse_name(self.model).family not in ("S", "B"):
-            raise invalid("model", self.model, "an MLP, S-{depth}/Wi-{width} or B-{depth}/Wi-{width}")
+        if parse_name(self.model).family in ("CNN", "Linear", *RESNETS):
+            raise invalid("model", self.model, "an MLP with a hidden layer")
         if self.baseline is not None and parse_name(self.baseline).family != "CNN":
             raise invalid("baseline", self.baseline, "a convolutional model, CNN-{depth}/Wi-{width}")
         given = {"mlp": ("lr", self.lr), "cnn": ("baseline_lr", self.baseline_lr)}
@@ -202,8 +209,8 @@ class Augmentation(Probe):
             argument, lr = given[learner]
             if lr is not None:
                 require_number(argument, lr, 0, low_open=True)
-            elif self.optimizer == "sgd":
-                raise invalid(argument, lr, f"a number greater than 0, as sgd on {name} has no default")
+            elif self.optimizer == "sgd" or parse_name(name).width is None:
+                raise invalid(argument, lr, f"a number greater than 0, as {self.optimizer} on {name} has no default")
 
     def _check_tuning(self) -> None:
         grid = self.lr_grid

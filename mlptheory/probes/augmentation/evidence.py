@@ -123,8 +123,11 @@ def _over_noise(probe: Augmentation, cells: Cells) -> Evidence:
 
 def _lead(cells: Cells, arm: str, other: str) -> Evidence:
     estimate, n = mean_of(cells.accuracy(arm) - cells.accuracy(other))
-    lifts = f"Lift by {arm} {plain_mean(cells.lift(arm))}, by {other} {plain_mean(cells.lift(other))}."
-    return Evidence(estimate, n, None, lifts)
+    lift = cells.lift(arm)
+    note = f"Lift by {arm} {plain_mean(lift)}, by {other} {plain_mean(cells.lift(other))}."
+    if not np.isnan(lift).all() and np.nanmean(lift) <= 0:
+        note += f" {arm.capitalize()} does not lift, so that losses are compared."
+    return Evidence(estimate, n, None, note)
 
 
 def _teach(probe: Augmentation, cells: Cells) -> Evidence:

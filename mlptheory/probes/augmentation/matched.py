@@ -152,10 +152,9 @@ def _ends(sizes: np.ndarray, kept: np.ndarray, ahead: np.ndarray) -> tuple[float
         low = -math.inf if place == 0 else float(sizes[place - 1])
         return low, math.inf if place == len(sizes) else float(sizes[place])
     first, last = int(np.argmax(kept)), len(kept) - 1 - int(np.argmax(kept[::-1]))
-    return (
-        -math.inf if first == 0 else float(sizes[first]),
-        math.inf if last == len(sizes) - 1 else float(sizes[last]),
-    )
+    # Outward to the next points of the grid, which are out.
+    low = -math.inf if first == 0 else float(sizes[first - 1])
+    return low, math.inf if last == len(sizes) - 1 else float(sizes[last + 1])
 
 
 def _crossing(lead: np.ndarray, grid: np.ndarray) -> float:

@@ -144,7 +144,7 @@ def simulate(
 def truths(probe: Augmentation, scenario: Scenario, table: pd.DataFrame) -> dict[str, float]:
     """Return every claim's estimand: what the scenario plants, at the learning rates that the table's tuning chose.
 
-    Invariance is judged at the accuracy that a table's own lines decide on, so its estimand is the planted lines' there.
+    Invariance is judged at the accuracy that a table's own lines decide on; its estimand is the planted lines' there.
     """
     truth, delta = truth_of(scenario), probe.margin
     accuracy = _accuracy_at(probe, truth, _chosen(probe, table))

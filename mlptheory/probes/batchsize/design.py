@@ -66,7 +66,7 @@ class BatchSize(Probe):
         Training examples, a nested subset proportional per class; all of them if None.
     label_noise : float
         Share of training labels replaced by a different one.
-    augmentation : Augmentation
+    augmentation : mlptheory.data.Augmentation
         Of every run. MixUp's weight is drawn per example by default, so that it does not depend on the batch size.
     optimizer : {"lion", "adamw", "sgd"}
         With a constant learning rate.

@@ -53,7 +53,7 @@ class Transfer(Probe):
         Of pretraining; at least two.
     lengths : tuple of int
         Epochs of pretraining; every batch size at each.
-    augmentation : Augmentation
+    augmentation : mlptheory.data.Augmentation
         Of the augmented arm's pretraining; the plain arm has none. MixUp's weight is drawn per example by default, so
         that it does not depend on the batch size.
     seeds : int or tuple of int
@@ -73,7 +73,7 @@ class Transfer(Probe):
         Of fine-tuning, and of training from scratch.
     finetuning_lr, finetuning_head_lr : float
         Of body and head, by SGD with momentum 0.9; the paper's 0.001 and 0.01.
-    finetuning_augmentation : Augmentation
+    finetuning_augmentation : mlptheory.data.Augmentation
         Of fine-tuning and of training from scratch, whatever the arm.
     probing_epochs, probing_batch_size : int
         Of the linear probe.

@@ -88,6 +88,21 @@ class Cells:
         bad = int(self._diverged[places].sum())
         return f"{bad} of {len(places)} runs diverged, so means over the rest are selected." if bad else None
 
+    def unbounded(self, which: Iterable[str]) -> str | None:
+        """Say that exact runs have no deviation under some permutations though none diverged; None if all have one.
+
+        A record has no number for what is not finite: the deviation of a run that blew up beside one that did not.
+        """
+        outcomes = [f"{name}_{quantity}_deviation" for name in which for quantity in ("weight", "logit")]
+        places = [place for key, found in self._places.items() if key[0] == "exact" for place in found]
+        values = [self._values[outcome][places] for outcome in outcomes if outcome in self._values]
+        if not places or not values:
+            return None
+        bad = int((~np.isfinite(values).all(axis=0) & ~self._diverged[places]).sum())
+        return (
+            f"{bad} of {len(places)} runs have a deviation that is not finite, so means are selected." if bad else None
+        )
+
     def _column(self, key: tuple[str, str, str, str, str], outcome: str, blocks: Iterable[int]) -> np.ndarray:
         blocks = list(blocks)
         values = self._values.get(outcome)

@@ -23,6 +23,7 @@ PAPER = "Bachmann et al. 2023, Section 1"
 NEW = "these data, new seeds and permutations"
 APART = "nothing within a block: permuted runs have seeds of their own, and each block a permutation"
 TOGETHER = "permutation and seed within a block"
+MISPLACED = "images, order, augmentation and initialization, the first layer's columns moved by either permutation"
 TRANSPORTED = "images, order, augmentation and initialization, the first layer's columns moved by the permutation"
 
 
@@ -101,12 +102,12 @@ def _order(probe: Permutation) -> Claim:
     )
 
 
-def _exact(probe: Permutation, **parts: Any) -> Claim:
+def _exact(probe: Permutation, transported: str = TRANSPORTED, **parts: Any) -> Claim:
     """Return a claim on runs in lockstep."""
     rates = ", ".join(f"{each.name} at {each.lr:g}" for each in EXACT_OPTIMIZERS)
     decay = EXACT_OPTIMIZERS[0].weight_decay
     held = (
-        TRANSPORTED,
+        transported,
         f"{rates}, weight decay {decay:g}, {probe.exact_steps} steps of batches of {_exact_batch(probe)}, float64",
         augmentation_text(probe.augmentation),
         f"label smoothing {probe.label_smoothing:g}",
@@ -142,6 +143,7 @@ def _wrong(probe: Permutation) -> Claim:
         statement="From weights that are moved by another permutation it does not.",
         source="check that the comparison can fail",
         bibtex_key=None,
+        transported=MISPLACED,
         margin=WRONG_MARGIN,
         estimand="decimal logarithm of the largest deviation of any weight in any step under the wrong permutation, "
         "which is 0 at the start, less that of the largest deviation of any weight or logit under the right one, at "
@@ -151,6 +153,7 @@ def _wrong(probe: Permutation) -> Claim:
 
 
 def _leak(probe: Permutation) -> Claim:
+    shuffles = f"{probe.shuffles} shuffle{'s' if probe.shuffles > 1 else ''}"
     return _statistical(
         probe,
         "a seed of its own for every shuffle",
@@ -161,7 +164,7 @@ def _leak(probe: Permutation) -> Claim:
         direction="equivalent",
         margin=LEAK_MARGIN,
         estimand="test accuracy of the MLP less that of its predictions' class shares against the test set's, mean "
-        f"over {probe.shuffles} shuffles; these data, new seeds and shuffles",
+        f"over {shuffles}; these data, new seeds and shuffles",
         test="95 % t interval over blocks must lie within ±δ",
     )
 

@@ -73,7 +73,8 @@ class Permutation(Probe):
     n : int or None
         Training examples, a nested subset proportional per class; all of them if None.
     image_size : int or None
-        Side in pixels that images are resized to; their own if None.
+        Side in pixels that images are resized to; their own if None. With it, what is permuted before the augmentation
+        is permuted before the resizing, and what the order is worth stays open.
     batch_size, epochs : int
         Of all runs but the exact ones.
     optimizer : {"lion", "adamw", "sgd"}
@@ -222,6 +223,16 @@ class Permutation(Probe):
     def models(self) -> dict[str, str]:
         """The models by arm."""
         return {"mlp": self.model, "baseline": self.baseline}
+
+    @property
+    def order_mixed_with(self) -> str | None:
+        """What else the two orders differ in, as a sentence; None if in nothing."""
+        if self.image_size is None:
+            return None
+        return (
+            f"Images are resized to {self.image_size} pixels, which permuting before the augmentation comes before as "
+            "well: the difference is not the augmentation's alone. Without image_size it is."
+        )
 
     def base_lr(self, arm: str) -> float:
         """Return the learning rate of an arm."""

@@ -37,7 +37,7 @@ def gather(probe: Permutation, cells: Cells, claim: str) -> Evidence:
         named.EQUIVALENT: lambda: _difference(cells, "mlp", PLAIN, PERMUTED),
         named.FALLS: lambda: _difference(cells, "baseline", PLAIN, PERMUTED),
         named.AUGMENTED_EQUIVALENT: lambda: _difference(cells, "mlp", AUGMENTED, AFTER),
-        named.ORDER: lambda: _order(cells),
+        named.ORDER: lambda: _order(probe, cells),
         named.TRAJECTORY: lambda: _trajectory(cells),
         named.WRONG: lambda: _wrong(cells),
         named.LEAK: lambda: _leak(cells),
@@ -52,11 +52,12 @@ def _difference(cells: Cells, arm: str, first: str, second: str, note: str = "")
     return Evidence(estimate, n, cells.diverged(("run", arm, images) for images in (first, second)), found)
 
 
-def _order(cells: Cells) -> Evidence:
+def _order(probe: Permutation, cells: Cells) -> Evidence:
     gain = cells.accuracy("mlp", AUGMENTED) - cells.accuracy("mlp", PLAIN)
     blind = cells.accuracy("mlp", BEFORE) - cells.accuracy("mlp", PERMUTED)
     note = f" Augmentation gains {plain_mean(gain)} on images, {plain_mean(blind)} on images permuted before it."
-    return _difference(cells, "mlp", AFTER, BEFORE, note)
+    found = _difference(cells, "mlp", AFTER, BEFORE, note)
+    return replace(found, forced=found.forced or probe.order_mixed_with)
 
 
 def _trajectory(cells: Cells) -> Evidence:
@@ -64,14 +65,14 @@ def _trajectory(cells: Cells) -> Evidence:
     estimate, n = _smallest_decades(list(decades.values()))
     each = ", ".join(f"{model} {optimizer} {_level(found)}" for (model, optimizer), found in decades.items())
     note = f"By cell: {each}. {_flips(cells)}"
-    return Evidence(estimate, n, cells.diverged(EXACT), note)
+    return Evidence(estimate, n, cells.diverged(EXACT) or cells.unbounded(("permuted",)), note)
 
 
 def _wrong(cells: Cells) -> Evidence:
     leads = {cell: cells.wrong(*cell) - cells.right(*cell) for cell in cells.exact()}
     estimate, n = _smallest_decades(list(leads.values()))
     note = f"Under the wrong permutation Lion takes {_share(*cells.flips('exact', 'wrong'))} of the other sign."
-    return Evidence(estimate, n, cells.diverged(EXACT), note)
+    return Evidence(estimate, n, cells.diverged(EXACT) or cells.unbounded(("permuted", "wrong")), note)
 
 
 def _leak(cells: Cells) -> Evidence:

@@ -26,10 +26,13 @@ def power(probe: Permutation, pilot: Result | None) -> dict[str, str]:
     claims = probe.claims()
     spreads, level = {} if pilot is None else _spreads(pilot), first_level(claims)
     seeds = dict.fromkeys((named.TRAJECTORY, named.WRONG), len(probe.exact_seed_list))
-    return {
+    told = {
         claim.id: power_sentence(claim, seeds.get(claim.id, len(probe.seed_list)), spreads.get(claim.id), level)
         for claim in claims
     }
+    if probe.order_mixed_with:
+        told[named.ORDER] = f"inconclusive by design: {probe.order_mixed_with}"
+    return told
 
 
 def _spreads(pilot: Result) -> dict[str, float]:

@@ -142,3 +142,12 @@ def test_references_follow_the_design():
     assert "Yang2022" not in TINY.references()
     shifted = dataclasses.replace(PROBE, augmentation=Augmentation(shift=1), dataset="cifar10").references()
     assert "Zhang2018" not in shifted and shifted.count("Krizhevsky2009") == 1
+
+
+def test_claims_say_what_is_held_fixed_of_each_kind_of_lane_and_how_many_shuffles():
+    claims = {claim.id: claim for claim in dataclasses.replace(PROBE, shuffles=1).claims()}
+    assert "mean over 1 shuffle;" in claims[named.LEAK].estimand
+    assert "mean over 2 shuffles;" in {claim.id: claim for claim in PROBE.claims()}[named.LEAK].estimand
+    assert claims[named.TRAJECTORY].held_fixed[0].endswith("columns moved by the permutation")
+    assert claims[named.WRONG].held_fixed[0].endswith("columns moved by either permutation")
+    assert claims[named.TRAJECTORY].held_fixed[1:] == claims[named.WRONG].held_fixed[1:]

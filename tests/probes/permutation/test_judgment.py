@@ -170,6 +170,34 @@ def test_a_run_that_diverged_leaves_every_claim_that_uses_its_like_open(role, ar
     assert {name for name, verdict in verdicts.items() if verdict.verdict == "inconclusive"} == touched
 
 
+@pytest.mark.parametrize(
+    ("lost", "touched"),
+    [
+        ("permuted_weight_deviation", EXACT),
+        ("permuted_logit_deviation", EXACT),
+        ("wrong_weight_deviation", {named.WRONG}),
+    ],
+)
+def test_a_deviation_that_was_not_finite_is_no_block_less(lost, touched):
+    """The record has no number where one of the lanes blew up beside a reference that did not."""
+    table = quiet(PROBE, falls=4.0, order=4.0, trajectory=4.0, wrong=4.0)
+    table.loc[table[table["role"] == "exact"].index[0], lost] = np.nan
+    verdicts = judged(PROBE, table)
+    assert {name for name, verdict in verdicts.items() if verdict.verdict == "inconclusive"} == touched
+    for name in touched:
+        assert "1 of 24 runs have a deviation that is not finite" in verdicts[name].reason
+
+
+def test_where_images_are_resized_the_order_is_not_the_augmentations_alone():
+    probe = dataclasses.replace(PROBE, image_size=16)
+    verdicts = judged(probe, quiet(probe, falls=4.0, order=4.0, trajectory=4.0, wrong=4.0))
+    assert {name for name, verdict in verdicts.items() if verdict.verdict == "inconclusive"} == {named.ORDER}
+    assert "Images are resized to 16 pixels" in verdicts[named.ORDER].reason
+    told = probe.power(None)
+    assert [name for name, text in told.items() if "resized" in text] == [named.ORDER]
+    assert told[named.ORDER].startswith("inconclusive by design")
+
+
 def test_everything_diverged_is_judged_and_shown_without_an_error():
     table = PROBE.simulate(plant(diverged=1.0), np.random.default_rng(3))
     verdicts = PROBE.judge(table)

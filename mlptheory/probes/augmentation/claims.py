@@ -89,6 +89,7 @@ def _over_cnn_in_log_odds(probe: Augmentation) -> Claim:
 def _worth(probe: Augmentation) -> Claim:
     sizes = probe.ordered_sizes
     steps = list(itertools.pairwise(sizes))
+    several = len(steps) > 1
     pairs = ", ".join(f"{small} for {large}" for small, large in steps)
     # Short of a next size of more than 2n an arm may still be worth n.
     doubled = all(large == 2 * small for small, large in steps)
@@ -97,14 +98,16 @@ def _worth(probe: Augmentation) -> Claim:
         probe,
         ("epochs, so that the more examples a net has the more steps it takes",),
         id=WORTH,
-        statement=f"Augmentation ({probe.full}) is worth {worth}, at every size: with it an MLP learns no less from n "
-        f"examples than without it from {following}.",
+        statement=f"Augmentation ({probe.full}) is worth {worth}{several * ', at every size'}: with it an MLP learns "
+        f"no less from n examples than without it from {following}.",
         source="Geiping et al. 2023: an exchange rate between augmentation and real examples",
         bibtex_key="Geiping2023",
-        estimand=f"test accuracy of the MLP with {probe.full} at one size less that without at the next ({pairs}): the "
-        f"smallest such difference; {NEW}",
+        estimand=f"test accuracy of the MLP with {probe.full} at one size less that without at the next ({pairs})"
+        f"{': the smallest such difference' * several}; {NEW}",
         margin=0.0,
-        test=f"intersection-union over {len(sizes) - 1} pairs of sizes of t intervals of the per-seed difference",
+        test=f"intersection-union over {len(steps)} pairs of sizes of t intervals of the per-seed difference"
+        if several
+        else "t interval of the per-seed difference",
     )
 
 
@@ -137,8 +140,8 @@ def _filters(probe: Augmentation) -> Claim:
         statement=f"Augmentation ({probe.full}) localizes the filters of an MLP's first layer.",
         source="Bachmann et al. 2023, Figs. 10 and 11",
         estimand="largest share of the square of a first-layer filter's W - W0 that a square window of a quarter of "
-        f"the image's side (at least 2 pixels) holds, mean over filters, {probe.full} less none, {probe.largest} "
-        f"examples; {NEW}",
+        f"the image's side (at least 2 pixels) holds, mean over filters that moved, {probe.full} less none, "
+        f"{probe.largest} examples; {NEW}",
         margin=probe.share_margin,
     )
 
@@ -215,13 +218,17 @@ def _leak(probe: Augmentation) -> Claim:
         direction="equivalent",
         margin=LEAK_MARGIN,
         estimand="test accuracy of the MLP less that of its predictions' class shares against the test set's, "
-        f"{probe.largest} examples, mean over {probe.shuffles} shuffles; {NEW} and shuffles",
+        f"{probe.largest} examples, mean over {_counted(probe.shuffles, 'shuffle')}; {NEW} and shuffles",
         test="95 % t interval over blocks must lie within ±δ",
     )
 
 
 def _shuffled_epochs(probe: Augmentation) -> int:
     return probe.shuffled_epochs or probe.epochs
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number > 1)}"
 
 
 def operators_text(probe: Augmentation) -> str:
@@ -233,7 +240,7 @@ def operators_text(probe: Augmentation) -> str:
         if share
         else "",
         f"mixup: Beta({probe.mixup:g}, {probe.mixup:g}), λ drawn per example" if probe.mixup else "",
-        f"shift: cyclic, up to {probe.shift} pixel{'s' * (probe.shift > 1)} along each axis",
+        f"shift: cyclic, up to {_counted(probe.shift, 'pixel')} along each axis",
     ]
     return "; ".join(filter(None, parts))
 
@@ -241,8 +248,9 @@ def operators_text(probe: Augmentation) -> str:
 def _held(probe: Augmentation, epochs: int) -> tuple[str, ...]:
     rates = " and ".join(f"{probe.base_lr(learner):.3g}" for learner in probe.models)
     tuned = (
-        f"grid of learning rates ({len(probe.lr_grid)} multiples of {rates}), {probe.tuning_seeds} tuning seeds; "
-        f"chosen on held-out training examples for every arm and model at {probe.largest} examples, kept at all sizes"
+        f"grid of learning rates ({len(probe.lr_grid)} multiples of {rates}), "
+        f"{_counted(probe.tuning_seeds, 'tuning seed')}; chosen on held-out training examples for every arm and "
+        f"model at {probe.largest} examples, kept at all sizes"
     )
     fixed = f"learning rate {probe.lr_grid[0]:g} times {rates}, tuned for no arm"
     decay = f", weight decay {probe.weight_decay:g}" if probe.weight_decay else ""

@@ -185,6 +185,16 @@ def test_worth_is_of_as_many_again_only_where_sizes_double():
     assert all("more steps" in claim.held_fixed[0] for claim in said.values())
 
 
+def test_claims_of_one_pair_of_sizes_one_shuffle_and_one_tuning_seed_are_not_told_as_of_several():
+    probe = dataclasses.replace(PROBE, sizes=(20, 40), tuning_seeds=1)
+    said = {claim.id: claim for claim in probe.claims()}
+    worth = said[named.WORTH]
+    assert worth.test == "t interval of the per-seed difference"
+    assert "smallest" not in worth.estimand and "every size" not in worth.statement
+    assert "mean over 1 shuffle;" in said[named.LEAK].estimand
+    assert any("1 tuning seed;" in text for text in worth.held_fixed)
+
+
 def test_columns_hold_every_label_and_are_unique():
     names = [column.name for column in PROBE.columns()]
     assert len(names) == len(set(names)) and all(column.description for column in PROBE.columns())

@@ -37,7 +37,9 @@ def invariance_to(probe: Augmentation) -> str:
     return "flip" if probe.flip else "shift"
 
 
-def _claim(probe: Augmentation, held: tuple[str, ...] = (), *, seeds: str = PAIRED, **parts: Any) -> Claim:
+def _claim(
+    probe: Augmentation, held: tuple[str, ...] = (), *, seeds: str = PAIRED, epochs: int = 0, **parts: Any
+) -> Claim:
     """Return a claim that an accuracy is greater, with what this probe says of all of them."""
     common = {
         "direction": "greater",
@@ -47,7 +49,7 @@ def _claim(probe: Augmentation, held: tuple[str, ...] = (), *, seeds: str = PAIR
         "test": "t interval of the per-seed difference",
         "scope": _scope(probe),
     }
-    return Claim(**{**common, "held_fixed": (*held, *_held(probe), seeds), **parts})
+    return Claim(**{**common, "held_fixed": (*held, *_held(probe, epochs or probe.epochs), seeds), **parts})
 
 
 def _lifts(probe: Augmentation) -> Claim:
@@ -86,18 +88,26 @@ def _over_cnn_in_log_odds(probe: Augmentation) -> Claim:
 
 def _worth(probe: Augmentation) -> Claim:
     sizes = probe.ordered_sizes
-    pairs = ", ".join(f"{small} for {large}" for small, large in itertools.pairwise(sizes))
+    steps = list(itertools.pairwise(sizes))
+    several = len(steps) > 1
+    pairs = ", ".join(f"{small} for {large}" for small, large in steps)
+    # Short of a next size of more than 2n an arm may still be worth n.
+    doubled = all(large == 2 * small for small, large in steps)
+    worth, following = ("as many examples again", "2n") if doubled else ("the step to the next size", "the next size")
     return _claim(
         probe,
+        ("epochs, so that the more examples a net has the more steps it takes",),
         id=WORTH,
-        statement=f"Augmentation ({probe.full}) is worth as many examples again, at every size: with it an MLP learns "
-        "no less from n examples than without it from the next size, of 2n or more.",
+        statement=f"Augmentation ({probe.full}) is worth {worth}{several * ', at every size'}: with it an MLP learns "
+        f"no less from n examples than without it from {following}.",
         source="Geiping et al. 2023: an exchange rate between augmentation and real examples",
         bibtex_key="Geiping2023",
-        estimand=f"test accuracy of the MLP with {probe.full} at one size less that without at the next ({pairs}): the "
-        f"smallest such difference; {NEW}",
+        estimand=f"test accuracy of the MLP with {probe.full} at one size less that without at the next ({pairs})"
+        f"{': the smallest such difference' * several}; {NEW}",
         margin=0.0,
-        test=f"intersection-union over {len(sizes) - 1} pairs of sizes of t intervals of the per-seed difference",
+        test=f"intersection-union over {len(steps)} pairs of sizes of t intervals of the per-seed difference"
+        if several
+        else "t interval of the per-seed difference",
     )
 
 
@@ -117,7 +127,8 @@ def _invariance(probe: Augmentation) -> Claim:
         direction="less",
         margin=probe.invariance_margin,
         unit="log error",
-        test="t interval of the per-seed difference, linearized in both outcomes where the lines have that accuracy; "
+        test="t interval of the per-seed difference, linearized in both outcomes where the lines have that accuracy, "
+        "which is the observed one and taken as given; "
         "inconclusive where no accuracy is reached by both, or accuracy does not rise with the size",
     )
 
@@ -129,8 +140,8 @@ def _filters(probe: Augmentation) -> Claim:
         statement=f"Augmentation ({probe.full}) localizes the filters of an MLP's first layer.",
         source="Bachmann et al. 2023, Figs. 10 and 11",
         estimand="largest share of the square of a first-layer filter's W - W0 that a square window of a quarter of "
-        f"the image's side (at least 2 pixels) holds, mean over filters, {probe.full} less none, {probe.largest} "
-        f"examples; {NEW}",
+        f"the image's side (at least 2 pixels) holds, mean over filters that moved, {probe.full} less none, "
+        f"{probe.largest} examples; {NEW}",
         margin=probe.share_margin,
     )
 
@@ -144,8 +155,9 @@ def _spatial(probe: Augmentation) -> Claim:
         "the pixels, as many samples without the space, give less.",
         source="derived in the documentation: an MLP cannot tell a permutation that comes after everything random",
         bibtex_key=None,
-        estimand=f"test accuracy of the MLP, lift by {probe.orthogonal} less lift by the same conjugated, which is the "
-        f"difference of both, {probe.largest} examples; {PERMUTED}",
+        estimand=f"test accuracy of the MLP, lift by {probe.orthogonal} less lift by the same conjugated by a "
+        "permutation of all numbers of an image, channels included, which is the difference of both (how far the "
+        f"operators move an image is in it), {probe.largest} examples; {PERMUTED}",
     )
 
 
@@ -165,13 +177,14 @@ def _teach(probe: Augmentation) -> Claim:
     return _claim(
         probe,
         (f"learning rate of {probe.spatial} on true labels",),
+        epochs=_shuffled_epochs(probe),
         id=TEACH,
         statement=f"Random labels teach features under augmentation ({probe.spatial}): nearest neighbors by an MLP's "
         "features beat those by features at initialization, and by raw pixels.",
         source="Anagnostidis et al. 2023",
         bibtex_key="Anagnostidis2023",
         estimand="accuracy of the nearest neighbor by true labels, features after training on shuffled labels, "
-        f"{probe.largest} examples, {probe.shuffled_epochs or probe.epochs} epochs: the smaller of the leads over "
+        f"{probe.largest} examples, {_shuffled_epochs(probe)} epochs: the smaller of the leads over "
         f"features at initialization and over raw pixels; {NEW} and shuffles",
         test="intersection-union: the t intervals of both per-seed leads must lie beyond δ",
     )
@@ -196,6 +209,7 @@ def _leak(probe: Augmentation) -> Claim:
     return _claim(
         probe,
         ("learning rate of none on true labels",),
+        epochs=_shuffled_epochs(probe),
         seeds="nothing within a block: a seed of its own for every shuffle",
         id=LEAK,
         statement="Control: trained on shuffled labels without augmentation, the test accuracy is chance.",
@@ -204,9 +218,17 @@ def _leak(probe: Augmentation) -> Claim:
         direction="equivalent",
         margin=LEAK_MARGIN,
         estimand="test accuracy of the MLP less that of its predictions' class shares against the test set's, "
-        f"{probe.largest} examples, mean over {probe.shuffles} shuffles; {NEW} and shuffles",
+        f"{probe.largest} examples, mean over {_counted(probe.shuffles, 'shuffle')}; {NEW} and shuffles",
         test="95 % t interval over blocks must lie within ±δ",
     )
+
+
+def _shuffled_epochs(probe: Augmentation) -> int:
+    return probe.shuffled_epochs or probe.epochs
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number > 1)}"
 
 
 def operators_text(probe: Augmentation) -> str:
@@ -218,21 +240,22 @@ def operators_text(probe: Augmentation) -> str:
         if share
         else "",
         f"mixup: Beta({probe.mixup:g}, {probe.mixup:g}), λ drawn per example" if probe.mixup else "",
-        f"shift: cyclic, up to {probe.shift} pixel{'s' * (probe.shift > 1)} along each axis",
+        f"shift: cyclic, up to {_counted(probe.shift, 'pixel')} along each axis",
     ]
     return "; ".join(filter(None, parts))
 
 
-def _held(probe: Augmentation) -> tuple[str, ...]:
+def _held(probe: Augmentation, epochs: int) -> tuple[str, ...]:
     rates = " and ".join(f"{probe.base_lr(learner):.3g}" for learner in probe.models)
     tuned = (
-        f"grid of learning rates ({len(probe.lr_grid)} multiples of {rates}), {probe.tuning_seeds} tuning seeds; "
-        f"chosen on held-out training examples for every arm and model at {probe.largest} examples, kept at all sizes"
+        f"grid of learning rates ({len(probe.lr_grid)} multiples of {rates}), "
+        f"{_counted(probe.tuning_seeds, 'tuning seed')}; chosen on held-out training examples for every arm and "
+        f"model at {probe.largest} examples, kept at all sizes"
     )
     fixed = f"learning rate {probe.lr_grid[0]:g} times {rates}, tuned for no arm"
     decay = f", weight decay {probe.weight_decay:g}" if probe.weight_decay else ""
     return (
-        f"{probe.epochs} epochs of batches of {probe.batch_size}, no more with augmentation than without",
+        f"{epochs} epochs of batches of {probe.batch_size}, no more with augmentation than without",
         tuned if probe.is_tuned else fixed,
         f"optimizer {probe.optimizer}, constant learning rate{decay}",
         f"label smoothing {probe.label_smoothing:g}",

@@ -14,7 +14,7 @@ from mlptheory.models import parse_name
 from mlptheory.models.names import RESNETS
 from mlptheory.probes.augmentation.columns import COLUMNS
 from mlptheory.probes.probe import Column, Probe
-from mlptheory.probes.settings import require_distinct, require_seeds, seeds_listed, width_lr
+from mlptheory.probes.settings import default_lr, require_distinct, require_seeds, seeds_listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -300,8 +300,7 @@ class Augmentation(Probe):
         given = self.lr if learner == "mlp" else self.baseline_lr
         if given is not None:
             return float(given)
-        parsed = parse_name(self.models[learner])
-        return width_lr(parsed.width * 2 ** (parsed.depth - 1) if learner == "cnn" else parsed.width)
+        return default_lr(self.models[learner])
 
     def with_every_claim(self) -> Augmentation:
         """Return the same design with what it lacks for every claim: a baseline, margins, controls."""

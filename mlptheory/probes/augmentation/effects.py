@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +95,10 @@ def _of_sizes(probe: Augmentation, cells: Cells) -> Iterator[dict[str, Any]]:
                 gain = 100 * (plain[:, index + 1] - plain[:, index])
                 yield _row(learner, NONE, size, f"gain by real data, up to {sizes[index + 1]} examples (points)", gain)
             worth = worth_in_examples(plain, augmented[:, index], sizes, size)
-            row = mean_row(augmented[:, index])
-            found = {"mean": worth.value, "low": worth.low, "high": worth.high}
+            # A block is whole if the net with augmentation and all of the reference are.
+            row = mean_row(augmented[:, index] + plain.sum(axis=1))
+            ends = (worth.low, worth.high) if row["n"] == row["runs"] else (math.nan, math.nan)
+            found = {"mean": worth.value, "low": ends[0], "high": ends[1]}
             quantity = "worth in examples, v(n); no bound where the reference ends"
             yield {"learner": learner, "arm": probe.full, "size": size, "quantity": quantity, **row, **found}
 

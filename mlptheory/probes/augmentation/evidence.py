@@ -45,9 +45,19 @@ def gather(probe: Augmentation, cells: Cells, chosen: dict[Cell, Choice], claim:
     }
     found = known[claim](probe, cells)
     forced = (
-        cells.diverged(_kinds(probe, claim)) or edges(probe, chosen, named.arms_behind(probe, claim)) or found.forced
+        cells.diverged(_kinds(probe, claim))
+        or edges(probe, chosen, named.arms_behind(probe, claim))
+        or found.forced
+        or _missing(found.n, len(probe.seed_list))
     )
     return Evidence(found.estimate, found.n, forced, found.note)
+
+
+def _missing(whole: int, blocks: int) -> str | None:
+    """Say that an outcome is missing in some blocks whose runs did not diverge; None if it is in all or in none."""
+    if whole in (0, blocks):
+        return None
+    return f"{blocks - whole} of {blocks} blocks lack an outcome, so the rest are selected."
 
 
 def match(probe: Augmentation, cells: Cells) -> Matched | str:

@@ -101,7 +101,8 @@ def _over_accuracy(probe: Augmentation, cells: Cells, axes: Axes) -> None:
             if kept.any()
         ]
         filled = {} if arm == probe.full else {"markerfacecolor": "none"}
-        axes.plot(*zip(*means, strict=True), style, marker=marker, markersize=4, color=color, label=arm, **filled)
+        x, y = np.array(means).reshape(-1, 2).T
+        axes.plot(x, y, style, marker=marker, markersize=4, color=color, label=arm, **filled)
     found = match(probe, cells)
     if not isinstance(found, str):
         axes.axvline(100 * found.accuracy, color=GRAY, linewidth=1, linestyle=":")

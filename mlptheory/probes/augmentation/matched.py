@@ -146,15 +146,12 @@ def worth_in_examples(
 
 def _ends(sizes: np.ndarray, kept: np.ndarray, ahead: np.ndarray) -> tuple[float, float]:
     """Return the ends of the set; the hull of it where a curve that falls makes it several intervals."""
-    if not kept.any():
-        # Ahead of the whole reference, behind all of it, or across between two points of the grid.
-        place = int(ahead.sum())
-        low = -math.inf if place == 0 else float(sizes[place - 1])
-        return low, math.inf if place == len(sizes) else float(sizes[place])
-    first, last = int(np.argmax(kept)), len(kept) - 1 - int(np.argmax(kept[::-1]))
-    # Outward to the next points of the grid, which are out.
-    low = -math.inf if first == 0 else float(sizes[first - 1])
-    return low, math.inf if last == len(sizes) - 1 else float(sizes[last + 1])
+    # Steps of the grid that touch the set: an end is kept, or the lead changes its sign in between.
+    touched = np.flatnonzero(kept[:-1] | kept[1:] | (ahead[:-1] != ahead[1:]))
+    if not len(touched):
+        return (float(sizes[-1]), math.inf) if ahead[0] else (-math.inf, float(sizes[0]))
+    low = -math.inf if kept[0] else float(sizes[touched[0]])
+    return low, math.inf if kept[-1] else float(sizes[touched[-1] + 1])
 
 
 def _crossing(lead: np.ndarray, grid: np.ndarray) -> float:

@@ -167,6 +167,34 @@ def test_claims_say_what_was_tuned_and_whether_seeds_pair():
     assert "a permutation of its own" in held[named.SPATIAL]
 
 
+def test_claims_about_shuffled_labels_name_the_epochs_of_their_runs():
+    for probe, epochs in ((PROBE, 100), (dataclasses.replace(PROBE, shuffled_epochs=None), 50)):
+        for claim in probe.claims():
+            of_runs = epochs if claim.id in (named.TEACH, named.LEAK) else 50
+            assert any(text.startswith(f"{of_runs} epochs of batches of 10") for text in claim.held_fixed)
+            assert sum("epochs of batches" in text for text in claim.held_fixed) == 1
+
+
+def test_worth_is_of_as_many_again_only_where_sizes_double():
+    said = {}
+    for sizes in ((20, 40, 80), (20, 40, 100)):
+        claims = dataclasses.replace(PROBE, sizes=sizes).claims()
+        said[sizes] = next(claim for claim in claims if claim.id == named.WORTH)
+    assert "as many examples again" in said[20, 40, 80].statement
+    assert "as many" not in said[20, 40, 100].statement and "the next size" in said[20, 40, 100].statement
+    assert all("more steps" in claim.held_fixed[0] for claim in said.values())
+
+
+def test_claims_of_one_pair_of_sizes_one_shuffle_and_one_tuning_seed_are_not_told_as_of_several():
+    probe = dataclasses.replace(PROBE, sizes=(20, 40), tuning_seeds=1)
+    said = {claim.id: claim for claim in probe.claims()}
+    worth = said[named.WORTH]
+    assert worth.test == "t interval of the per-seed difference"
+    assert "smallest" not in worth.estimand and "every size" not in worth.statement
+    assert "mean over 1 shuffle;" in said[named.LEAK].estimand
+    assert any("1 tuning seed;" in text for text in worth.held_fixed)
+
+
 def test_columns_hold_every_label_and_are_unique():
     names = [column.name for column in PROBE.columns()]
     assert len(names) == len(set(names)) and all(column.description for column in PROBE.columns())

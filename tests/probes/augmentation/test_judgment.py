@@ -233,6 +233,15 @@ def test_an_error_of_zero_has_no_logarithm_and_is_told():
     assert verdict.verdict == "inconclusive" and "no logarithm" in verdict.reason and verdict.n == 4
 
 
+def test_an_outcome_that_is_missing_in_a_run_that_did_not_diverge_is_told():
+    """A net of which no unit of the first layer moved has no W - W0."""
+    table = quiet(PROBE, filters=4.0)
+    kind = (table["role"] == "run") & (table["learner"] == "mlp") & (table["size"] == 80) & (table["block"] == 2)
+    table.loc[kind & (table["arm"] == "none"), "change_local_share"] = np.nan
+    verdict = judged(PROBE, table)[named.FILTERS]
+    assert verdict.verdict == "inconclusive" and "1 of 5 blocks lack an outcome" in verdict.reason
+
+
 def test_an_arm_that_loses_is_not_called_a_lift():
     table = quiet(PROBE, spatial=4.0)
     loses = (table["role"] == "run") & table["arm"].isin(["flip+shift", "flip+shift conjugated"])

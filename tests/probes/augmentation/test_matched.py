@@ -124,6 +124,23 @@ def test_a_set_that_reaches_the_end_has_no_upper_bound():
     assert worth.high == math.inf and 0 < worth.low < 700
 
 
+@pytest.mark.parametrize(
+    ("line", "accuracy", "low", "high"),
+    [
+        # Falls through 0.4 halfway from 10 to 20 in the logarithm, rises through it a third of the way from 20 to 40.
+        ((0.5, 0.3, 0.6), 0.4, 10 * 2**0.5, 20 * 2 ** (1 / 3)),
+        # Behind at first, ahead at last: the one crossing is on the way down, three quarters from 20 to 40.
+        ((0.5, 0.6, 0.4), 0.45, 20 * 2**0.75, 20 * 2**0.75),
+    ],
+    ids=["falls and rises", "falls at last"],
+)
+def test_a_reference_that_falls_is_crossed_where_it_is(line, accuracy, low, high):
+    """All blocks lead by the same, so that the set is the crossings, which lie between points of the grid."""
+    reference = np.array([line] * 3) + np.array([[-0.01], [0.0], [0.01]])
+    worth = worth_in_examples(reference, accuracy + np.array([-0.01, 0.0, 0.01]), (10, 20, 40), 10)
+    assert (worth.low + 10, worth.high + 10) == pytest.approx((low, high), rel=0.01)
+
+
 def test_the_set_covers_the_truth_as_often_as_it_says():
     rng, covered = np.random.default_rng(6), 0
     for _ in range(200):

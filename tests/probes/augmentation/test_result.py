@@ -121,6 +121,22 @@ def test_real_extra_data_stand_beside_what_augmentation_is_worth():
     assert math.isnan(beyond["mean"]) and beyond["low"] == pytest.approx(0) and beyond["high"] == math.inf
 
 
+@pytest.mark.parametrize("size", [20, 80])
+def test_what_is_missing_of_the_reference_leaves_no_set(size):
+    table = quiet(PROBE, lift=3.0)
+    one = (table["role"] == "run") & (table["learner"] == "mlp") & (table["arm"] == "none") & (table["block"] == 1)
+    table.loc[one & (table["size"] == size), "test_accuracy"] = np.nan
+    row = found(PROBE.effects(table), "worth in examples, v(n); no bound where the reference ends", PROBE.full, size=20)
+    assert (row["n"], row["runs"]) == (4, 5) and math.isfinite(row["mean"])
+    assert math.isnan(row["low"]) and math.isnan(row["high"])
+
+
+def test_errors_that_are_all_missing_leave_their_panel_empty():
+    table = quiet(PROBE).assign(flip_error_logits=np.nan)
+    figure = PROBE.draw(dataclasses.make_dataclass("Shown", ["table"])(table))
+    assert all(len(line.get_xdata()) == 0 for line in figure.axes[2].get_lines())
+
+
 @pytest.mark.parametrize("diverged", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("probe", [PROBE, UNTUNED], ids=["tuned", "untuned"])
 def test_figure_and_effects_are_made_of_whatever_is_there(tiny_result, probe, diverged):

@@ -70,10 +70,13 @@ def test_every_setting_is_checked():
     ("settings", "words"),
     [
         ({"sizes": (20, 5000)}, r"data\.n = 5000: .*1197"),
-        ({"window": 9}, r"window = 9: expected at most 8, the side of the images"),
-        ({"window": 17, "image_size": 16}, r"window = 17: expected at most 16"),
+        ({"window": 8}, r"window = 8: expected less than 8, the side of the images"),
+        ({"window": 16, "image_size": 16}, r"window = 16: expected less than 16"),
+        ({"window": 9, "statistic": "ipr"}, r"window = 9: expected at most 8, the side of the images"),
+        ({"image_size": 2}, r"image_size = 2: expected room for the smallest window, 2 pixels"),
+        ({"image_size": 1, "statistic": "ipr"}, r"image_size = 1: expected room for the smallest window"),
     ],
-    ids=["size", "window", "window of resized images"],
+    ids=["size", "window of all pixels", "of resized images", "window that is larger", "two pixels", "one pixel"],
 )
 def test_data_that_do_not_fit_are_refused_before_anything_is_trained(settings, words, tmp_path):
     with pytest.raises(InputError, match=words):

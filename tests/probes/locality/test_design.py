@@ -148,6 +148,16 @@ def test_columns_hold_every_label_and_are_unique():
     assert {name for trial in PROBE.trials() for name, _ in trial.labels} <= set(names)
 
 
+def test_claims_hold_a_window_where_the_statistic_has_one():
+    def windows(**settings):
+        return [[each for each in claim.held_fixed if "window" in each] for claim in Locality(**settings).claims()]
+
+    default, control = ["window: a quarter of the image's side, at least 2 pixels"], ["window: 2 pixels"]
+    assert windows() == [default] * 6 + [control, default]
+    assert windows(window=3)[0] == ["window: 3 pixels"] and windows(window=3)[-2] == control
+    assert not any(windows(statistic="spread") + windows(statistic="ipr", window=3))
+
+
 def test_references_follow_the_design():
     assert {"Ingrosso2022", "dAscoli2019", "Chen2023", "Loshchilov2019", "Alpaydin1998"} <= set(PROBE.references())
     plain = dataclasses.replace(TINY, statistic="spread", control=False).references()

@@ -27,9 +27,7 @@ EQUIVALENT = dataclasses.replace(GREATER, direction="equivalent")
 
 def fewest(shift, level):
     """Seeds until the interval of an effect `shift` spreads beyond the margin lies above it in 90 % of studies."""
-    return next(
-        n for n in range(3, 1000) if nct.sf(t.ppf((1 + level) / 2, n - 1), n - 1, shift * math.sqrt(n)) >= 0.9
-    )
+    return next(n for n in range(3, 1000) if nct.sf(t.ppf((1 + level) / 2, n - 1), n - 1, shift * math.sqrt(n)) >= 0.9)
 
 
 @pytest.mark.parametrize("spread", [0.5, 2.0])

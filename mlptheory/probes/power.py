@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from scipy.optimize import brentq
 
+from mlptheory.base.errors import InputError
 from mlptheory.probes.evidence import Evidence
 from mlptheory.stats import (
     FEWEST_RUNS,
@@ -17,7 +18,7 @@ from mlptheory.stats import (
     smallest_detectable_effect,
 )
 
-POWER = 0.9
+POWER, LEVEL = 0.9, 0.95
 
 
 def first_level(claims: Sequence[Claim]) -> float:
@@ -44,8 +45,8 @@ def power_sentence(claim: Claim, seeds: int, spread: float | None, level: float)
         largest = claim.margin / _margin_in_spreads(seeds)
         known = "unknown without a pilot"
         if spread is not None:
-            runs = runs_for_power(0.0, spread, margin=claim.margin, power=POWER, alternative="equivalent")
-            known = f"{spread:.2g} in the pilot, for which an effect of 0 needs {runs} seeds"
+            needed = _seeds_needed(0.0, claim, spread, LEVEL)
+            known = f"{spread:.2g} in the pilot, for which an effect of 0 needs {_in_words(needed)} seeds"
         return (
             f"with {seeds} seeds, 90 % power to lie within ±δ where the spread over seeds is at most "
             f"{largest:.2g} {claim.unit} ({known})"
@@ -62,9 +63,22 @@ def power_sentence(claim: Claim, seeds: int, spread: float | None, level: float)
     )
     if not claim.margin:
         return found
-    runs = runs_for_power(2 * claim.margin, spread, margin=claim.margin, power=POWER, level=level)
-    verdict = f"; an effect of {2 * claim.margin:g} needs {runs} seeds"
-    return ("inconclusive by design for such an effect: " if runs > seeds else "") + found + verdict
+    needed = _seeds_needed(2 * claim.margin, claim, spread, level)
+    verdict = f"; an effect of {2 * claim.margin:g} needs {_in_words(needed)} seeds"
+    return ("inconclusive by design for such an effect: " if needed > seeds else "") + found + verdict
+
+
+def _seeds_needed(effect: float, claim: Claim, spread: float, level: float) -> float:
+    """Return how many seeds show an effect; infinity where nobody could run as many."""
+    alternative = "equivalent" if claim.direction == "equivalent" else "greater"
+    try:
+        return runs_for_power(effect, spread, claim.margin, POWER, level, alternative)
+    except InputError:
+        return math.inf
+
+
+def _in_words(needed: float) -> str:
+    return f"{needed}" if math.isfinite(needed) else "more than ten million"
 
 
 def _margin_in_spreads(seeds: int) -> float:

@@ -137,6 +137,7 @@ def _positive(probe: Locality) -> Claim:
         held_fixed=(
             "covariance of the inputs, class by class",
             "S-2/Wi-64 of the authors' order without norms, ReLU, by SGD at 0.1, weight decay 0.02, 10 epochs",
+            *(("window: 2 pixels",) if probe.statistic == "local_share" else ()),
             "initialization and the order's key within a seed",
         ),
         scope="this task and net; says that the statistic finds local filters where they are known to form",
@@ -165,14 +166,14 @@ def _held(probe: Locality) -> tuple[str, ...]:
     return (
         f"{probe.optimizer} at {probe.base_lr:.3g}, constant, tuned for no size or arm; no weight decay",
         f"batches of {probe.batch_size}, label smoothing {probe.label_smoothing:g}",
-        f"window: {_window(probe)}",
+        *((f"window: {_window(probe)}",) if probe.statistic == "local_share" else ()),
         "data, splits and test sets",
         "initialization and the order's key within a seed",
     )
 
 
 def _window(probe: Locality) -> str:
-    return "a quarter of the image's side" if probe.window is None else f"{probe.window} pixels"
+    return "a quarter of the image's side, at least 2 pixels" if probe.window is None else f"{probe.window} pixels"
 
 
 def _scope(probe: Locality) -> str:

@@ -30,6 +30,8 @@ CONTROL_DATASETS = ("edges", "edges-gaussian")
 OPTIMIZERS = ("lion", "adamw", "sgd")
 MARGINS = {"local_share": 1.0, "ipr": 5.0, "spread": 2.0}
 """Smallest effects of interest, where a design names none, in the statistics' units."""
+SMALLEST_WINDOW = 2
+"""What a quarter of the side is rounded up to, where a design names no window."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ class Locality(Probe):
     of : {"change", "weights"}
         Whether of W − W₀ or of W, which initial noise dominates where training is short.
     window : int or None
-        Side of the local share's window in pixels; a quarter of the image's, at least 2, if None.
+        Side of the local share's window in pixels, less than the image's; a quarter of that, at least 2, if None.
     seeds : int or tuple of int
         How many (0, 1, ...), or which.
     image_size : int or None
@@ -302,17 +304,23 @@ class Locality(Probe):
 
     def _prepare(self, store: Store, data_root: str | None, device: str | None) -> Prepared:
         # Otherwise the first measurement would find it, when a net is trained.
-        if self.window is not None:
-            self._require_window(self.window, data_root)
+        self._require_window(data_root)
         return super()._prepare(store, data_root, device)
 
-    def _require_window(self, window: int, data_root: str | None) -> None:
+    def _require_window(self, data_root: str | None) -> None:
         from mlptheory.training import DataConfig, prepare_examples
 
         data = DataConfig(name=self.dataset, n=self.smallest, image_size=self.image_size)
         side = prepare_examples(data, 0, data_root).image_size
-        if window > side:
-            raise invalid("window", window, f"at most {side}, the side of the images")
+        window = SMALLEST_WINDOW if self.window is None else self.window
+        # All of a filter is in a window as large as the image: claims would be judged on the last bits of 100 %.
+        too_large = window >= side if self.statistic == "local_share" else window > side
+        if not too_large:
+            return
+        if self.window is None:
+            raise invalid("image_size", side, f"room for the smallest window, {window} pixels, and more")
+        allowed = "less than" if self.statistic == "local_share" else "at most"
+        raise invalid("window", window, f"{allowed} {side}, the side of the images")
 
     def draw(self, result: Result) -> Figure:
         """Draw locality over the training-set size, and beside it the other factors and the control."""

@@ -70,10 +70,13 @@ def test_every_setting_is_checked():
     ("settings", "words"),
     [
         ({"sizes": (20, 5000)}, r"data\.n = 5000: .*1197"),
-        ({"window": 9}, r"window = 9: expected at most 8, the side of the images"),
-        ({"window": 17, "image_size": 16}, r"window = 17: expected at most 16"),
+        ({"window": 8}, r"window = 8: expected less than 8, the side of the images"),
+        ({"window": 16, "image_size": 16}, r"window = 16: expected less than 16"),
+        ({"window": 9, "statistic": "ipr"}, r"window = 9: expected at most 8, the side of the images"),
+        ({"image_size": 2}, r"image_size = 2: expected room for the smallest window, 2 pixels"),
+        ({"image_size": 1, "statistic": "ipr"}, r"image_size = 1: expected room for the smallest window"),
     ],
-    ids=["size", "window", "window of resized images"],
+    ids=["size", "window of all pixels", "of resized images", "window that is larger", "two pixels", "one pixel"],
 )
 def test_data_that_do_not_fit_are_refused_before_anything_is_trained(settings, words, tmp_path):
     with pytest.raises(InputError, match=words):
@@ -143,6 +146,16 @@ def test_columns_hold_every_label_and_are_unique():
     names = [column.name for column in PROBE.columns()]
     assert len(names) == len(set(names)) and all(column.description for column in PROBE.columns())
     assert {name for trial in PROBE.trials() for name, _ in trial.labels} <= set(names)
+
+
+def test_claims_hold_a_window_where_the_statistic_has_one():
+    def windows(**settings):
+        return [[each for each in claim.held_fixed if "window" in each] for claim in Locality(**settings).claims()]
+
+    default, control = ["window: a quarter of the image's side, at least 2 pixels"], ["window: 2 pixels"]
+    assert windows() == [default] * 6 + [control, default]
+    assert windows(window=3)[0] == ["window: 3 pixels"] and windows(window=3)[-2] == control
+    assert not any(windows(statistic="spread") + windows(statistic="ipr", window=3))
 
 
 def test_references_follow_the_design():

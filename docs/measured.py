@@ -108,12 +108,14 @@ _AT_BATCH_SIZE = re.compile(r"(?P<what>.*?)(?: at|,) batch size (?P<size>\d+)(?P
 
 
 def _by_batch_size(effects: list[dict[str, Any]], where: list[str]) -> str:
-    """Return the effects that are of one batch size each, a column a batch size."""
+    """Return the effects that are of one batch size each, a column a batch size; nothing where there are none."""
     cells: dict[tuple[Any, ...], dict[int, str]] = {}
     for row in effects:
         if found := _AT_BATCH_SIZE.fullmatch(row["quantity"]):
             key = (*(row[name] for name in where), f"{found['what']}{found['unit'] or ''}")
             cells.setdefault(key, {})[int(found["size"])] = _estimate(row)
+    if not cells:
+        return ""
     sizes = sorted({size for each in cells.values() for size in each})
     rows = [[*key, *(each.get(size, "–") for size in sizes)] for key, each in cells.items()]
     return markdown_table(rows, [*where, "mean at batch size", *map(str, sizes)])

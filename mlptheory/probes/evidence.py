@@ -69,6 +69,19 @@ def smallest_mean_of(parts: Sequence[np.ndarray]) -> tuple[AnyEstimate | None, i
     return (smallest_of([estimate for estimate, _ in estimates]) if n > 1 else None), n
 
 
+def blocks_lacking(whole: int, blocks: int) -> str | None:
+    """Say that an outcome is missing in some blocks whose runs did not diverge; None if it is in all or in none.
+
+    Examples
+    --------
+    >>> blocks_lacking(3, 4)
+    '1 of 4 blocks lack an outcome, so the rest are selected.'
+    """
+    if whole in (0, blocks):
+        return None
+    return f"{blocks - whole} of {blocks} blocks lack an outcome, so the rest are selected."
+
+
 def plain_mean(values: np.ndarray) -> str:
     """Return a mean for a sentence, of what is there."""
     return "unknown" if np.isnan(values).all() else f"{np.nanmean(values):+.2f}"

@@ -12,7 +12,7 @@ from mlptheory.probes.augmentation.cells import Cells, Kind
 from mlptheory.probes.augmentation.design import NONE
 from mlptheory.probes.augmentation.matched import Matched, matched_difference
 from mlptheory.probes.augmentation.tuning import Cell, choose, edges
-from mlptheory.probes.evidence import Evidence, judge_together, mean_of, plain_mean, smallest_mean_of
+from mlptheory.probes.evidence import Evidence, blocks_lacking, judge_together, mean_of, plain_mean, smallest_mean_of
 from mlptheory.probes.tuning import Choice
 from mlptheory.stats import Verdict
 
@@ -48,16 +48,9 @@ def gather(probe: Augmentation, cells: Cells, chosen: dict[Cell, Choice], claim:
         cells.diverged(_kinds(probe, claim))
         or edges(probe, chosen, named.arms_behind(probe, claim))
         or found.forced
-        or _missing(found.n, len(probe.seed_list))
+        or blocks_lacking(found.n, len(probe.seed_list))
     )
     return Evidence(found.estimate, found.n, forced, found.note)
-
-
-def _missing(whole: int, blocks: int) -> str | None:
-    """Say that an outcome is missing in some blocks whose runs did not diverge; None if it is in all or in none."""
-    if whole in (0, blocks):
-        return None
-    return f"{blocks - whole} of {blocks} blocks lack an outcome, so the rest are selected."
 
 
 def match(probe: Augmentation, cells: Cells) -> Matched | str:

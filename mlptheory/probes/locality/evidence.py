@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlptheory.probes.evidence import Evidence, judge_together, mean_of, not_monotone, plain_mean
+from mlptheory.probes.evidence import Evidence, blocks_lacking, judge_together, mean_of, not_monotone, plain_mean
 from mlptheory.probes.locality import claims as named
 from mlptheory.probes.locality.cells import Cells
 from mlptheory.probes.locality.design import ARMS, CONTROL_DATASETS
@@ -35,7 +36,8 @@ def gather(probe: Locality, cells: Cells, claim: str) -> Evidence:
         named.POSITIVE: _positive,
         named.NULL: _null,
     }
-    return known[claim](probe, cells)
+    found = known[claim](probe, cells)
+    return replace(found, forced=found.forced or blocks_lacking(found.n, len(probe.seed_list)))
 
 
 def _augmentation(probe: Locality, cells: Cells) -> Evidence:

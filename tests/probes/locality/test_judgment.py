@@ -143,6 +143,16 @@ def test_a_run_that_diverged_leaves_every_claim_that_uses_its_like_open(role, ar
     assert {name for name, verdict in verdicts.items() if verdict.verdict == "inconclusive"} == touched
 
 
+def test_a_net_without_the_outcome_leaves_every_claim_that_needs_it_open():
+    table = quiet(PROBE, **dict.fromkeys(EFFECTS, 4.0))
+    at = (table["role"] == "center") & (table["arm"] == "plain")
+    table.loc[table.index[at][0], "change_local_share"] = math.nan
+    verdicts = judged(PROBE, table)
+    open_ones = {name for name, verdict in verdicts.items() if "1 of" in verdict.reason and "lack" in verdict.reason}
+    assert open_ones == {named.AUGMENTATION, named.ONLY}
+    assert all(verdicts[name].verdict == "inconclusive" for name in open_ones)
+
+
 def test_everything_diverged_is_judged_and_shown_without_an_error():
     table = PROBE.simulate(plant(diverged=1.0), np.random.default_rng(3))
     verdicts = PROBE.judge(table)

@@ -13,17 +13,14 @@ from mlptheory.base.errors import invalid
 from mlptheory.models import parse_name
 from mlptheory.models.names import RESNETS
 from mlptheory.probes.augmentation.columns import COLUMNS
-from mlptheory.probes.probe import Column, Probe
+from mlptheory.probes.folder import FolderProbe
+from mlptheory.probes.probe import Column
 from mlptheory.probes.settings import default_lr, require_distinct, require_seeds, seeds_listed
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from matplotlib.figure import Figure
 
-    from mlptheory.probes.result import Result
     from mlptheory.probes.scenario import Scenario
-    from mlptheory.stats import Claim, Verdict
     from mlptheory.trials import Trial
 
 NONE = "none"
@@ -32,7 +29,7 @@ CALIBRATION_BASELINE, CALIBRATION_MARGIN = "CNN-2/Wi-16", 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augmentation(Probe):
+class Augmentation(FolderProbe):
     r"""Test what augmentation gives an MLP, and what of it is a spatial prior and not more samples.
 
     Nets are trained without augmentation, with each of its operators and with all of them, the former and the latter
@@ -312,18 +309,6 @@ class Augmentation(Probe):
             control=True,
         )
 
-    def references(self) -> tuple[str, ...]:
-        """Return the BibTeX keys of the claims, the methods, the data and the software."""
-        from mlptheory.probes.augmentation.claims import references
-
-        return references(self)
-
-    def claims(self) -> tuple[Claim, ...]:
-        """Return the claims and the controls; see the page of the probe."""
-        from mlptheory.probes.augmentation.claims import claims
-
-        return claims(self)
-
     def trials(self) -> tuple[Trial, ...]:
         """Return the tuning runs; all others where nothing is tuned."""
         from mlptheory.probes.augmentation.arms import first_stage
@@ -345,50 +330,8 @@ class Augmentation(Probe):
         train, test = row.get("train_accuracy"), row.get("test_accuracy")
         return {} if train is None or test is None else {"gap": 100 * (train - test)}
 
-    def judge(self, table: pd.DataFrame) -> tuple[Verdict, ...]:
-        """Return the verdicts; a pure function of the table."""
-        from mlptheory.probes.augmentation.evidence import judge
-
-        return judge(self, table)
-
-    def effects(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return means, lifts, what augmentation is worth, affinity and diversity, with 95 % intervals."""
-        from mlptheory.probes.augmentation.effects import effects
-
-        return effects(self, table)
-
-    def power(self, pilot: Result | None) -> dict[str, str]:
-        """Return what this many seeds can show, in a pilot's spread or in units of the spread."""
-        from mlptheory.probes.augmentation.power import power
-
-        return power(self, pilot)
-
-    def scenarios(self) -> tuple[Scenario, ...]:
-        """Return the planted truths that the judgment is calibrated on."""
-        from mlptheory.probes.augmentation.scenarios import SCENARIOS
-
-        return SCENARIOS
-
-    def simulate(self, scenario: Scenario, rng: np.random.Generator, bank: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Return a table as the trials might give it; see `mlptheory.probes.augmentation.simulation.simulate`."""
-        from mlptheory.probes.augmentation.simulation import simulate
-
-        return simulate(self, scenario, rng, bank)
-
     def truths(self, scenario: Scenario, table: pd.DataFrame) -> dict[str, float]:
         """Return every claim's estimand in a scenario, at the learning rates that the table's tuning chose."""
         from mlptheory.probes.augmentation.simulation import truths
 
         return truths(self, scenario, table)
-
-    def bank_trials(self, runs: int) -> tuple[Trial, ...]:
-        """Return MLPs without augmentation at the largest size, each with a seed of its own."""
-        from mlptheory.probes.augmentation.arms import bank
-
-        return bank(self, runs)
-
-    def draw(self, result: Result) -> Figure:
-        """Draw accuracy over sizes, accuracy by arm, and invariance error over accuracy."""
-        from mlptheory.probes.augmentation.figure import draw
-
-        return draw(self, result)

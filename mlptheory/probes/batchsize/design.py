@@ -12,17 +12,15 @@ from mlptheory.base.errors import invalid
 from mlptheory.data import Augmentation
 from mlptheory.models import parse_name
 from mlptheory.probes.batchsize.columns import COLUMNS
-from mlptheory.probes.probe import Column, Probe
+from mlptheory.probes.folder import FolderProbe
+from mlptheory.probes.probe import Column
 from mlptheory.probes.settings import default_lr, require_distinct, require_seeds, seeds_listed
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from matplotlib.figure import Figure
 
-    from mlptheory.probes.result import Result
     from mlptheory.probes.scenario import Scenario
-    from mlptheory.stats import Claim, Verdict
+    from mlptheory.stats import Verdict
     from mlptheory.trials import Trial
 
 TUNED = "tuned"
@@ -33,7 +31,7 @@ CALIBRATION_CNN, CALIBRATION_TARGET, CALIBRATION_MARGIN = "CNN-2/Wi-16", 0.9, 1.
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchSize(Probe):
+class BatchSize(FolderProbe):
     r"""Test what the batch size does to an MLP: to its accuracy, its sharpness and the steps it needs.
 
     One run for each learning-rate policy, batch size, training length and seed. The main estimand is, for one seed,
@@ -271,18 +269,6 @@ class BatchSize(Probe):
             control=True,
         )
 
-    def references(self) -> tuple[str, ...]:
-        """Return the BibTeX keys of the claims and their context, the optimizer, the data and the software."""
-        from mlptheory.probes.batchsize.claims import references
-
-        return references(self)
-
-    def claims(self) -> tuple[Claim, ...]:
-        """Return the claims and the controls; see the page of the probe."""
-        from mlptheory.probes.batchsize.claims import claims
-
-        return claims(self)
-
     def trials(self) -> tuple[Trial, ...]:
         """Return the runs at rules, the tuning runs and the controls'."""
         from mlptheory.probes.batchsize.arms import first_stage
@@ -317,44 +303,8 @@ class BatchSize(Probe):
 
         return judge(self, table)
 
-    def effects(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return means, changes, contrasts, curvature and steps beside the verdicts', with 95 % t intervals."""
-        from mlptheory.probes.batchsize.effects import effects
-
-        return effects(self, table)
-
-    def power(self, pilot: Result | None) -> dict[str, str]:
-        """Return what this many seeds can show, in a pilot's spread or in units of the spread."""
-        from mlptheory.probes.batchsize.power import power
-
-        return power(self, pilot)
-
-    def scenarios(self) -> tuple[Scenario, ...]:
-        """Return the planted truths that the judgment is calibrated on."""
-        from mlptheory.probes.batchsize.scenarios import SCENARIOS
-
-        return SCENARIOS
-
-    def simulate(self, scenario: Scenario, rng: np.random.Generator, bank: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Return a table as the trials might give it; see `mlptheory.probes.batchsize.simulation.simulate`."""
-        from mlptheory.probes.batchsize.simulation import simulate
-
-        return simulate(self, scenario, rng, bank)
-
     def truths(self, scenario: Scenario, table: pd.DataFrame) -> dict[str, float]:
         """Return every claim's estimand in a scenario, at the learning rates that the table's tuning chose."""
         from mlptheory.probes.batchsize.simulation import truths
 
         return truths(self, scenario, table)
-
-    def bank_trials(self, runs: int) -> tuple[Trial, ...]:
-        """Return trials that are equal but for the seed, whose results calibration resamples."""
-        from mlptheory.probes.batchsize.arms import bank
-
-        return bank(self, runs)
-
-    def draw(self, result: Result) -> Figure:
-        """Draw test accuracy over batch size, a panel a policy; sharpness and steps below where measured."""
-        from mlptheory.probes.batchsize.figure import draw
-
-        return draw(self, result)

@@ -9,20 +9,13 @@ from mlptheory.base.configuration import require_boolean, require_choice, requir
 from mlptheory.base.errors import invalid
 from mlptheory.data import Augmentation
 from mlptheory.models import parse_name
+from mlptheory.probes.folder import FolderProbe
 from mlptheory.probes.locality.columns import COLUMNS
-from mlptheory.probes.probe import Column, Probe
+from mlptheory.probes.probe import Column
 from mlptheory.probes.settings import require_distinct, require_seeds, seeds_listed, width_lr
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.figure import Figure
-
     from mlptheory.probes.probe import Prepared
-    from mlptheory.probes.result import Result
-    from mlptheory.probes.scenario import Scenario
-    from mlptheory.stats import Claim, Verdict
-    from mlptheory.trials import Trial
     from mlptheory.trials.store import Store
 
 ARMS = ("augmented", "plain")
@@ -35,7 +28,7 @@ SMALLEST_WINDOW = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Locality(Probe):
+class Locality(FolderProbe):
     r"""Test whether training makes an MLP's first-layer filters local, and whether data or augmentation do it.
 
     One net for each cell and seed. The cells depart in one factor at a time from a center, the largest training set at
@@ -238,69 +231,9 @@ class Locality(Probe):
         """Return the same design with what it lacks for every claim: controls."""
         return replace(self, control=True)
 
-    def references(self) -> tuple[str, ...]:
-        """Return the BibTeX keys of the claims, the methods, the data and the software."""
-        from mlptheory.probes.locality.claims import references
-
-        return references(self)
-
-    def claims(self) -> tuple[Claim, ...]:
-        """Return the claims and the controls; see the page of the probe."""
-        from mlptheory.probes.locality.claims import claims
-
-        return claims(self)
-
-    def trials(self) -> tuple[Trial, ...]:
-        """Return the cells of both arms, and the control."""
-        from mlptheory.probes.locality.arms import trials
-
-        return trials(self)
-
     def columns(self) -> tuple[Column, ...]:
         """Return the documented columns of the table."""
         return COLUMNS
-
-    def judge(self, table: pd.DataFrame) -> tuple[Verdict, ...]:
-        """Return the verdicts; a pure function of the table."""
-        from mlptheory.probes.locality.evidence import judge
-
-        return judge(self, table)
-
-    def effects(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return every statistic in every cell, beside its references, and its differences, with 95 % t intervals."""
-        from mlptheory.probes.locality.effects import effects
-
-        return effects(self, table)
-
-    def power(self, pilot: Result | None) -> dict[str, str]:
-        """Return what this many seeds can show, in a pilot's spread or in units of the spread."""
-        from mlptheory.probes.locality.power import power
-
-        return power(self, pilot)
-
-    def scenarios(self) -> tuple[Scenario, ...]:
-        """Return the planted truths that the judgment is calibrated on."""
-        from mlptheory.probes.locality.scenarios import SCENARIOS
-
-        return SCENARIOS
-
-    def simulate(self, scenario: Scenario, rng: np.random.Generator, bank: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Return a table as the trials might give it; see `mlptheory.probes.locality.simulation.simulate`."""
-        from mlptheory.probes.locality.simulation import simulate
-
-        return simulate(self, scenario, rng, bank)
-
-    def truths(self, scenario: Scenario, table: pd.DataFrame) -> dict[str, float]:
-        """Return every claim's estimand in a scenario."""
-        from mlptheory.probes.locality.simulation import truths
-
-        return truths(self, scenario)
-
-    def bank_trials(self, runs: int) -> tuple[Trial, ...]:
-        """Return runs of the center's augmented arm that are equal but for the seed."""
-        from mlptheory.probes.locality.arms import bank
-
-        return bank(self, runs)
 
     def _prepare(self, store: Store, data_root: str | None, device: str | None) -> Prepared:
         # Otherwise the first measurement would find it, when a net is trained.
@@ -321,9 +254,3 @@ class Locality(Probe):
             raise invalid("image_size", side, f"room for the smallest window, {window} pixels, and more")
         allowed = "less than" if self.statistic == "local_share" else "at most"
         raise invalid("window", window, f"{allowed} {side}, the side of the images")
-
-    def draw(self, result: Result) -> Figure:
-        """Draw locality over the training-set size, and beside it the other factors and the control."""
-        from mlptheory.probes.locality.figure import draw
-
-        return draw(self, result)

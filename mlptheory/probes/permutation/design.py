@@ -10,20 +10,14 @@ from mlptheory.base.errors import invalid
 from mlptheory.data import Augmentation
 from mlptheory.models import parse_name
 from mlptheory.models.names import RESNETS
+from mlptheory.probes.folder import FolderProbe
 from mlptheory.probes.permutation.columns import COLUMNS
-from mlptheory.probes.probe import Column, Probe
+from mlptheory.probes.probe import Column
 from mlptheory.probes.settings import default_lr, require_seeds, seeds_listed
 from mlptheory.training import OptimizerConfig
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from mlptheory.probes.result import Result
-    from mlptheory.probes.scenario import Scenario
-    from mlptheory.stats import Claim, Verdict
-    from mlptheory.trials import Trial
+    pass
 
 PLAIN, PERMUTED = "plain", "permuted"
 AUGMENTED, AFTER, BEFORE = "augmented", "augment-then-permute", "permute-then-augment"
@@ -41,7 +35,7 @@ CALIBRATION_EFFECT = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Permutation(Probe):
+class Permutation(FolderProbe):
     r"""Test whether an MLP knows which pixel is where, exactly and in test accuracy.
 
     Exactly: an MLP is trained on images and, in lockstep, on the images permuted by P, from the same weights with the
@@ -248,72 +242,6 @@ class Permutation(Probe):
         """Return the same design with what it lacks for every claim: an effect of interest, the control."""
         return replace(self, effect=self.effect or CALIBRATION_EFFECT, control=True)
 
-    def references(self) -> tuple[str, ...]:
-        """Return the BibTeX keys of the claims, the methods, the data and the software."""
-        from mlptheory.probes.permutation.claims import references
-
-        return references(self)
-
-    def claims(self) -> tuple[Claim, ...]:
-        """Return the claims and the control; see the page of the probe."""
-        from mlptheory.probes.permutation.claims import claims
-
-        return claims(self)
-
-    def trials(self) -> tuple[Trial, ...]:
-        """Return the runs on images and on permuted images, the control, and the exact runs."""
-        from mlptheory.probes.permutation.arms import trials
-
-        return trials(self)
-
     def columns(self) -> tuple[Column, ...]:
         """Return the documented columns of the table."""
         return COLUMNS
-
-    def judge(self, table: pd.DataFrame) -> tuple[Verdict, ...]:
-        """Return the verdicts; a pure function of the table."""
-        from mlptheory.probes.permutation.evidence import judge
-
-        return judge(self, table)
-
-    def effects(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return means, changes and deviations beside the verdicts', with 95 % t intervals."""
-        from mlptheory.probes.permutation.effects import effects
-
-        return effects(self, table)
-
-    def power(self, pilot: Result | None) -> dict[str, str]:
-        """Return what this many seeds can show, and how many equivalence needs, given a pilot's spread."""
-        from mlptheory.probes.permutation.power import power
-
-        return power(self, pilot)
-
-    def scenarios(self) -> tuple[Scenario, ...]:
-        """Return the planted truths that the judgment is calibrated on."""
-        from mlptheory.probes.permutation.scenarios import SCENARIOS
-
-        return SCENARIOS
-
-    def simulate(self, scenario: Scenario, rng: np.random.Generator, bank: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Return a table as the trials might give it; see `mlptheory.probes.permutation.simulation.simulate`."""
-        from mlptheory.probes.permutation.simulation import simulate
-
-        return simulate(self, scenario, rng, bank)
-
-    def truths(self, scenario: Scenario, table: pd.DataFrame) -> dict[str, float]:
-        """Return every claim's estimand in a scenario."""
-        from mlptheory.probes.permutation.simulation import truths
-
-        return truths(self, scenario)
-
-    def bank_trials(self, runs: int) -> tuple[Trial, ...]:
-        """Return plain runs of the MLP, of the baseline and exact runs, in turn, equal but for the seed."""
-        from mlptheory.probes.permutation.arms import bank
-
-        return bank(self, runs)
-
-    def draw(self, result: Result) -> Figure:
-        """Draw test accuracy over treatments, and deviations; see the page of the probe."""
-        from mlptheory.probes.permutation.figure import draw
-
-        return draw(self, result)

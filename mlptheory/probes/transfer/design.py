@@ -9,20 +9,13 @@ from mlptheory.base.configuration import require_boolean, require_choice, requir
 from mlptheory.base.errors import InputError, invalid
 from mlptheory.data import Augmentation
 from mlptheory.models import parse_name
-from mlptheory.probes.probe import Column, Probe
+from mlptheory.probes.folder import FolderProbe
+from mlptheory.probes.probe import Column
 from mlptheory.probes.settings import require_distinct, require_seeds, seeds_listed, width_lr
 from mlptheory.probes.transfer.columns import COLUMNS
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from matplotlib.figure import Figure
-
     from mlptheory.probes.probe import Prepared
-    from mlptheory.probes.result import Result
-    from mlptheory.probes.scenario import Scenario
-    from mlptheory.stats import Claim, Verdict
-    from mlptheory.trials import Trial
     from mlptheory.trials.store import Store
 
 ARMS = ("augmented", "plain")
@@ -31,7 +24,7 @@ CALIBRATION_MARGIN = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transfer(Probe):
+class Transfer(FolderProbe):
     r"""Test what pretraining on one dataset is worth on another, and what in the pretraining makes it so.
 
     For every seed an MLP is pretrained on the source once with and once without augmentation, at every batch size and
@@ -253,69 +246,9 @@ class Transfer(Probe):
             control=True,
         )
 
-    def references(self) -> tuple[str, ...]:
-        """Return the BibTeX keys of the claims, the methods, the data and the software."""
-        from mlptheory.probes.transfer.claims import references
-
-        return references(self)
-
-    def claims(self) -> tuple[Claim, ...]:
-        """Return the claims and the controls; see the page of the probe."""
-        from mlptheory.probes.transfer.claims import claims
-
-        return claims(self)
-
-    def trials(self) -> tuple[Trial, ...]:
-        """Return pretraining, probes and fine-tuning, what they are set beside, and the controls."""
-        from mlptheory.probes.transfer.arms import trials
-
-        return trials(self)
-
     def columns(self) -> tuple[Column, ...]:
         """Return the documented columns of the table."""
         return COLUMNS
-
-    def judge(self, table: pd.DataFrame) -> tuple[Verdict, ...]:
-        """Return the verdicts; a pure function of the table."""
-        from mlptheory.probes.transfer.evidence import judge
-
-        return judge(self, table)
-
-    def effects(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return means and changes beside the verdicts', with 95 % t intervals."""
-        from mlptheory.probes.transfer.effects import effects
-
-        return effects(self, table)
-
-    def power(self, pilot: Result | None) -> dict[str, str]:
-        """Return what this many seeds can show, in a pilot's spread or in units of the spread."""
-        from mlptheory.probes.transfer.power import power
-
-        return power(self, pilot)
-
-    def scenarios(self) -> tuple[Scenario, ...]:
-        """Return the planted truths that the judgment is calibrated on."""
-        from mlptheory.probes.transfer.scenarios import SCENARIOS
-
-        return SCENARIOS
-
-    def simulate(self, scenario: Scenario, rng: np.random.Generator, bank: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Return a table as the trials might give it; see `mlptheory.probes.transfer.simulation.simulate`."""
-        from mlptheory.probes.transfer.simulation import simulate
-
-        return simulate(self, scenario, rng, bank)
-
-    def truths(self, scenario: Scenario, table: pd.DataFrame) -> dict[str, float]:
-        """Return every claim's estimand in a scenario."""
-        from mlptheory.probes.transfer.simulation import truths
-
-        return truths(self, scenario)
-
-    def bank_trials(self, runs: int) -> tuple[Trial, ...]:
-        """Return a probe and a fine-tuning, in turn, of bodies that are equal but for the seed."""
-        from mlptheory.probes.transfer.arms import bank
-
-        return bank(self, runs)
 
     def _prepare(self, store: Store, data_root: str | None, device: str | None) -> Prepared:
         # Otherwise the first fine-tuning would find it, when all pretraining is done.
@@ -335,9 +268,3 @@ class Transfer(Probe):
                 f"target = {self.target!r}: expected images of the shape of {self.source!r}, {shapes[0]}, found "
                 f"{shapes[1]}; image_size resizes both"
             )
-
-    def draw(self, result: Result) -> Figure:
-        """Draw accuracy on the target over the batch size of pretraining, and beside it what it is set against."""
-        from mlptheory.probes.transfer.figure import draw
-
-        return draw(self, result)

@@ -26,8 +26,8 @@ _BOUND = GAIN**2 / (1 + GAIN**2)
 _SCALE = math.sqrt(2 / math.pi * math.asin(_BOUND))
 GRAYS_PER_SD = 33.5 * _SCALE
 """What is as black or white as it can be falls on gray levels, 94 and 161; clipping begins 3.99 SD from the mean."""
-_WRAPS = range(-3, 4)
-"""Turns around the torus that the covariance is summed over; the next would add less than e^-200."""
+_REACH = 7
+"""Correlation lengths from which the field is summed; what is further away would add less than e^-49."""
 
 
 def load_edges(split: str, root: str | os.PathLike[str] | None = None) -> Dataset:
@@ -123,7 +123,8 @@ def edges_covariance(length: float) -> np.ndarray:
 def _covariance(length: float) -> np.ndarray:
     """Return the covariance of the field z at each shift around the torus."""
     shifts = np.arange(SIDE)
-    along = sum(np.exp(-(((shifts + SIDE * wrap) / length) ** 2)) for wrap in _WRAPS)
+    turns = max(3, math.ceil(_REACH * length / SIDE) + 1)
+    along = sum(np.exp(-(((shifts + SIDE * turn) / length) ** 2)) for turn in range(-turns, turns + 1))
     plane = np.outer(along, along)
     return plane / plane[0, 0]
 

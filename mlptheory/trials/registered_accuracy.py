@@ -23,7 +23,8 @@ def measure_accuracy_under(context: MeasureContext, name: str, **augmentation: A
 
     The draws are keyed by the recipe's `data.split_seed` and the image's place in the test set, and by nothing else:
     every network sees the same images. In the precision of the run, as the test accuracy, which it is where the
-    augmentation does nothing.
+    augmentation does nothing. Where pixels are permuted before the augmentation, it is the permuted images that move,
+    as in training.
 
     Parameters
     ----------

@@ -111,3 +111,10 @@ def test_next_to_nothing_is_clipped():
 def test_a_length_that_is_none_is_refused():
     with pytest.raises(InputError, match=r"length = 0: expected a number greater than 0"):
         edges_covariance(0)
+
+
+@pytest.mark.parametrize("length", [0.7, 1.5, 8.0, 20.0, 60.0])
+def test_the_way_around_the_torus_is_the_same_both_ways(length):
+    found = edges_covariance(length)
+    back = np.roll(found[::-1, ::-1], (1, 1), (0, 1))
+    np.testing.assert_allclose(found, back, rtol=1e-12, atol=1e-12)

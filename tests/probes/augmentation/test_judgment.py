@@ -206,7 +206,7 @@ def test_a_run_that_diverged_forbids_the_verdicts_that_rest_on_it(kind):
         (("mlp", "flip+crop as noise"), {named.OVER_NOISE}),
         (("mlp", "mixup"), set()),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, tuple) else None,
 )
 def test_a_rate_on_the_edge_of_its_grid_forbids_the_verdicts_that_rest_on_it(cell, stopped):
     table = quiet(PROBE, **dict.fromkeys(EFFECTS, 5.0))

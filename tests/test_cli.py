@@ -103,7 +103,9 @@ def test_version(capsys):
 
 def test_probe_list_names_every_probe_with_its_question(capsys):
     assert main(["probe", "list"]) == 0
-    assert capsys.readouterr().out.startswith("batchsize      Do larger batches generalize better")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["augmentation", "batchsize", "locality", "permutation", "transfer"]
+    assert lines[1].startswith("batchsize      Do larger batches generalize better")
 
 
 def test_probe_list_shows_a_plugins_probe(tmp_path, capsys):

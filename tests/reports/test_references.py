@@ -26,6 +26,12 @@ KEYS = [
     "Salmon2011",
     "Hoffer2017",
     "Jacot2018",
+    "Ingrosso2022",
+    "Lufkin2025",
+    "dAscoli2019",
+    "Geiping2023",
+    "Anagnostidis2023",
+    "GontijoLopes2021",
 ]
 
 

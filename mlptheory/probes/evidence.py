@@ -69,6 +69,18 @@ def smallest_mean_of(parts: Sequence[np.ndarray]) -> tuple[AnyEstimate | None, i
     return (smallest_of([estimate for estimate, _ in estimates]) if n > 1 else None), n
 
 
+def runs_diverged(diverged: np.ndarray) -> str | None:
+    """Say how many of the runs behind a claim diverged; None if none did.
+
+    Examples
+    --------
+    >>> runs_diverged(np.array([True, False, False]))
+    '1 of 3 runs diverged, so means over the rest are selected.'
+    """
+    bad = int(diverged.sum())
+    return f"{bad} of {len(diverged)} runs diverged, so means over the rest are selected." if bad else None
+
+
 def blocks_lacking(whole: int, blocks: int) -> str | None:
     """Say that an outcome is missing in some blocks whose runs did not diverge; None if it is in all or in none.
 

@@ -45,7 +45,7 @@ def second_stage(probe: Augmentation, table: pd.DataFrame | None) -> tuple[Trial
         return ()
     if table is None:
         return _all_runs(probe, standing_in(probe))
-    return _all_runs(probe, {cell: choice.lr for cell, choice in choose(probe, table).items()})
+    return _all_runs(probe, {cell: choice.lr for cell, choice in choose(table).items()})
 
 
 def bank(probe: Augmentation, runs: int) -> tuple[Trial, ...]:

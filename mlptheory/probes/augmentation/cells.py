@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlptheory.probes.augmentation.design import NONE
+from mlptheory.probes.evidence import runs_diverged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,9 +60,9 @@ class Cells:
         """Return the test accuracy of an arm's runs by block, in percent."""
         return 100 * self.of(arm, learner=learner, size=size)
 
-    def lift(self, arm: str, *, learner: str = "mlp", size: int = 0) -> np.ndarray:
-        """Return an arm's accuracy less that without augmentation, by block, in percentage points."""
-        return self.accuracy(arm, learner=learner, size=size) - self.accuracy(NONE, learner=learner, size=size)
+    def lift(self, arm: str, *, learner: str = "mlp") -> np.ndarray:
+        """Return an arm's accuracy less that without augmentation, at the largest size, by block, in points."""
+        return self.accuracy(arm, learner=learner) - self.accuracy(NONE, learner=learner)
 
     def log_odds(self, arm: str, *, learner: str = "mlp") -> np.ndarray:
         """Return log(p/(1-p)) of an arm's accuracy at the largest size, kept half an example off 0 and 1."""
@@ -81,5 +82,4 @@ class Cells:
             return None
         wanted = set(kinds)
         places = [place for (kind, _), found in self._places.items() if kind in wanted for place in found]
-        bad = int(self._diverged[places].sum())
-        return f"{bad} of {len(places)} runs diverged, so means over the rest are selected." if bad else None
+        return runs_diverged(self._diverged[places])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def judge(probe: Augmentation, table: pd.DataFrame) -> tuple[Verdict, ...]:
     """Return the verdicts; a pure function of the table."""
-    claims, cells, chosen = probe.claims(), Cells(probe, table), choose(probe, table)
+    claims, cells, chosen = probe.claims(), Cells(probe, table), choose(table)
     return judge_together(claims, [gather(probe, cells, chosen, claim.id) for claim in claims])
 
 

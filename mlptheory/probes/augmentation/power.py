@@ -32,5 +32,5 @@ def _spreads(pilot: Result) -> dict[str, float]:
     if not isinstance(pilot.probe, Augmentation):
         raise InputError(f"pilot: expected a result of augmentation, found one of {pilot.probe.name}")
     probe, table = pilot.probe, pilot.table
-    cells, chosen = Cells(probe, table), choose(probe, table)
+    cells, chosen = Cells(probe, table), choose(table)
     return spreads_of((claim.id, gather(probe, cells, chosen, claim.id)) for claim in probe.claims())

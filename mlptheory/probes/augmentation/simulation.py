@@ -112,7 +112,7 @@ def simulate(
     cost = _cost(probe, truth, layout, labels["lr"])
     table["validation_accuracy"] = (accuracy - cost + noise.accuracy) / 100
     if layout.first:
-        tuned = choose(probe, pd.DataFrame({name: values[: layout.first] for name, values in table.items()}))
+        tuned = choose(pd.DataFrame({name: values[: layout.first] for name, values in table.items()}))
         labels["lr"][layout.first :] = [tuned[layout.cells[at]].lr for at in layout.cell[layout.first :]]
         cost, table["lr"] = _cost(probe, truth, layout, labels["lr"]), labels["lr"]
     tested = accuracy - cost + noise.shift + noise.accuracy
@@ -231,7 +231,7 @@ def _line(at: float, x: np.ndarray, y: np.ndarray) -> float:
 def _chosen(probe: Augmentation, table: pd.DataFrame) -> Rates:
     if not probe.is_tuned:
         return {cell: probe.base_lr(cell[0]) * probe.lr_grid[0] for cell in standing_in(probe)}
-    return {cell: choice.lr for cell, choice in choose(probe, table).items()}
+    return {cell: choice.lr for cell, choice in choose(table).items()}
 
 
 def _accuracy_at(probe: Augmentation, truth: Truth, rates: Rates) -> dict[Cell, np.ndarray]:

@@ -17,7 +17,7 @@ Cell = tuple[str, str]
 Rates = Mapping[Cell, float]
 
 
-def choose(probe: Augmentation, table: pd.DataFrame) -> dict[Cell, Choice]:
+def choose(table: pd.DataFrame) -> dict[Cell, Choice]:
     """Return the choice of every learner and arm; none where nothing is tuned."""
     return choose_by(table, ("learner", "arm"))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlptheory.probes.evidence import runs_diverged
 from mlptheory.probes.locality.columns import REFERENCES, SETS, STATISTICS
 from mlptheory.stats import linear_trend_coefficients
 
@@ -90,5 +91,4 @@ class Cells:
             return None
         wanted = set(places)
         rows = [row for (place, _), row in self._places.items() if place in wanted]
-        bad = int(self._diverged[rows].sum())
-        return f"{bad} of {len(rows)} runs diverged, so means over the rest are selected." if bad else None
+        return runs_diverged(self._diverged[rows])

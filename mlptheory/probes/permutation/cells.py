@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlptheory.probes.evidence import runs_diverged
 from mlptheory.probes.permutation.design import EXACT_OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -85,8 +86,7 @@ class Cells:
             return None
         wanted = set(kinds)
         places = [place for key, found in self._places.items() if key[:3] in wanted for place in found]
-        bad = int(self._diverged[places].sum())
-        return f"{bad} of {len(places)} runs diverged, so means over the rest are selected." if bad else None
+        return runs_diverged(self._diverged[places])
 
     def unbounded(self, which: Iterable[str]) -> str | None:
         """Say that exact runs have no deviation under some permutations though none diverged; None if all have one.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlptheory.probes.evidence import runs_diverged
 from mlptheory.probes.transfer.design import ARMS
 from mlptheory.stats import linear_trend_coefficients
 
@@ -88,5 +89,4 @@ class Cells:
             return None
         wanted = set(kinds)
         places = [place for key, found in self._places.items() if key[:2] in wanted for place in found]
-        bad = int(self._diverged[places].sum())
-        return f"{bad} of {len(places)} runs diverged, so means over the rest are selected." if bad else None
+        return runs_diverged(self._diverged[places])

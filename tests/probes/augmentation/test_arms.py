@@ -131,7 +131,7 @@ def test_each_arm_runs_at_the_rate_that_was_best_for_it():
     cells = [("mlp", arm) for arm in OPERATORS] + [("cnn", arm) for arm in AT_EVERY_SIZE]
     best = {cell: PROBE.lr_grid[index % 5] for index, cell in enumerate(cells)}
     table = table_of(best)
-    chosen = choose(PROBE, table)
+    chosen = choose(table)
     assert {cell: choice.lr / PROBE.base_lr(cell[0]) for cell, choice in chosen.items()} == best
     for trial in PROBE.follow_up(table):
         cell = label(trial, "learner"), label(trial, "arm")

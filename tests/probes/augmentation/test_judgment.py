@@ -149,7 +149,7 @@ def by_hand(probe, table, claim):
 @pytest.mark.parametrize("claim", sorted((SIGNED | CONTROLS) - {named.INVARIANCE}))
 def test_estimates_are_those_of_loops_over_rows(claim):
     table = PROBE.simulate(plant(lift=2.0, spatial=1.0), np.random.default_rng(3))
-    found = gather(PROBE, Cells(PROBE, table), choose(PROBE, table), claim)
+    found = gather(PROBE, Cells(PROBE, table), choose(table), claim)
     expected = by_hand(PROBE, table, claim)
     assert found.n == 5 and len(found.estimate.components) == len(expected)
     for part, values in zip(found.estimate.components, expected, strict=True):

@@ -44,7 +44,7 @@ def test_every_trial_has_a_row_with_its_outcomes(tiny_result):
 def test_runs_are_at_the_rates_that_were_best_on_the_validation_set(tiny_result):
     table = tiny_result.table
     tuning = table[table["role"] == "tuning"]
-    for (learner, arm), choice in choose(TINY, table).items():
+    for (learner, arm), choice in choose(table).items():
         rows = tuning[(tuning["learner"] == learner) & (tuning["arm"] == arm)]
         best = rows["validation_accuracy"] == rows["validation_accuracy"].max()
         assert choice.lr in set(rows.loc[best, "lr"])

@@ -27,7 +27,7 @@ def test_planted_truths_are_the_means_of_the_estimates(name, bank):
     errors = {claim.id: [] for claim in SMALL.claims()}
     for index in range(tables):
         table = SMALL.simulate(scenario, np.random.default_rng([index, 5]), bank)
-        truths, cells, chosen = SMALL.truths(scenario, table), Cells(SMALL, table), choose(SMALL, table)
+        truths, cells, chosen = SMALL.truths(scenario, table), Cells(SMALL, table), choose(table)
         for claim, found in errors.items():
             estimate = gather(SMALL, cells, chosen, claim).estimate
             if estimate is not None:
@@ -90,7 +90,7 @@ def test_the_table_has_a_row_for_every_trial(probe):
 
 def test_runs_are_at_the_rate_that_a_tables_tuning_chose():
     table = SMALL.simulate(plant(drift=2.0), np.random.default_rng(0), made_up_bank())
-    chosen = choose(SMALL, table)
+    chosen = choose(table)
     assert chosen["mlp", "crop+mixup"].lr == 4 * SMALL.base_lr("mlp") == 4 * chosen["mlp", "none"].lr
     for row in table[table["role"] != "tuning"].to_dict("records"):
         assert row["lr"] == chosen[row["learner"], row["arm"]].lr

@@ -186,6 +186,7 @@ class Ensemble:
             "sums": [self.loss_sums, self.hits, self.first_bad_steps],
             "counts": [self.epoch, self.batch, self.step, self.count],
             "histories": [[list(row) for row in history] for history in self.histories],
+            "memories": [setting.memories for setting in self.settings],
             "seconds": self.earlier_s + time.perf_counter() - self.began,
         }
 
@@ -197,6 +198,8 @@ class Ensemble:
         self.loss_sums, self.hits, self.first_bad_steps = (value.clone() for value in state["sums"])
         self.epoch, self.batch, self.step, self.count = state["counts"]
         self.histories = [[tuple(row) for row in history] for history in state["histories"]]
+        for setting, memories in zip(self.settings, state["memories"], strict=True):
+            setting.memories = memories
         self.earlier_s = state["seconds"]
 
     def trained(self, member: int) -> Trained:

@@ -190,6 +190,7 @@ class Run(Setting):
             "sums": [self.loss_sum, self.hits, self.first_bad_step],
             "counts": [self.epoch, self.batch, self.step, self.count],
             "history": [list(row) for row in self.history],
+            "memories": self.memories,
             "seconds": self.earlier_s + time.perf_counter() - self.began,
         }
 
@@ -200,6 +201,7 @@ class Run(Setting):
         self.loss_sum, self.hits, self.first_bad_step = (value.clone() for value in state["sums"])
         self.epoch, self.batch, self.step, self.count = state["counts"]
         self.history = [tuple(row) for row in state["history"]]
+        self.memories = state["memories"]
         self.earlier_s = state["seconds"]
         self._tell_history()
 

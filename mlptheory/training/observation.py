@@ -88,7 +88,7 @@ class Observer:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What an observer sees; looking must not change any of it.
+    """What an observer sees; looking must not change any of it but the memory.
 
     Attributes
     ----------
@@ -108,6 +108,9 @@ class TrainingState:
         What the recipe trains and tests on.
     history : tuple of (step, epoch, quantity, value)
         What this run has seen so far, earlier looks of this observer included.
+    memory : dict of str to Tensor
+        What this observer keeps from one look to the next, such as the kernel before the first step: its own, of this
+        run, empty at the first look. Saved with the run's checkpoints, and the one part that a look may change.
     """
 
     model: nn.Module
@@ -119,6 +122,7 @@ class TrainingState:
     recipe: Recipe
     examples: Examples
     history: Sequence[HistoryRow]
+    memory: dict[str, torch.Tensor]
 
 
 observers: Registry = Registry("observer")

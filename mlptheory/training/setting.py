@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -47,13 +47,14 @@ def build_recipe_model(recipe: Recipe, examples: Examples) -> nn.Module:
 
 @dataclass
 class Setting:
-    """A recipe with its data, on a device, in the precision that it came to there."""
+    """A recipe with its data, on a device, in the precision that it came to there; and what its observers remember."""
 
     recipe: Recipe
     examples: Examples
     device: str
     precision: str
     start_weights: Mapping[str, torch.Tensor] | None = None
+    memories: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict, init=False)
 
     def initial_model(self) -> nn.Module:
         """Build the model with the weights it has before the first step."""
@@ -135,7 +136,7 @@ class Setting:
         history: Sequence[HistoryRow],
     ) -> list[HistoryRow]:
         """Let observers look at a model in training; return what they saw."""
-        state = TrainingState(
+        seen = TrainingState(
             model=model,
             step=step,
             epoch=epoch,
@@ -145,11 +146,13 @@ class Setting:
             recipe=replace(self.recipe, precision=self.precision),
             examples=self.examples,
             history=tuple(history),
+            memory={},
         )
         rows = []
         for observer in due:
-            seen = registered_observers[observer.name](state, **dict(observer.parameters))
-            rows.extend((step, epoch, quantity, float(value)) for quantity, value in seen.items())
+            state = replace(seen, memory=self.memories.setdefault(canonical_json(to_plain(observer)), {}))
+            found = registered_observers[observer.name](state, **dict(observer.parameters))
+            rows.extend((step, epoch, quantity, float(value)) for quantity, value in found.items())
         return rows
 
     def identity(self, specifications: Sequence[Observer]) -> str:

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +18,7 @@ from mlptheory.training import (
     observers,
     prepare_examples,
     train,
+    train_ensemble,
 )
 
 RECIPE = Recipe(
@@ -153,3 +155,60 @@ def test_without_a_checkpoint_an_empty_history_is_told_before_the_first_step():
         on_history=lambda h: told.append((len(steps), len(h))),
     )
     assert told[0] == (0, 0) and told[-1][1] == 10
+
+
+@pytest.fixture
+def hoarder(monkeypatch):
+    """An observer that tells how far the weights are from those of its first look, and how often it has looked."""
+    monkeypatch.setattr(observers, "_entries", dict(observers._entries))
+
+    @observers.register("hoarder")
+    def hoard(state, factor=1):
+        weights = state.model.head.weight.detach()
+        first = state.memory.setdefault("first", weights.clone())
+        state.memory["looks"] = state.memory.get("looks", torch.zeros(())) + 1
+        return {f"moved{factor}": factor * (weights - first).norm(), f"looks{factor}": state.memory["looks"]}
+
+
+HOARDERS = [
+    Observer(name="hoarder", every="doubling"),
+    Observer(name="hoarder", every="end", parameters=(("factor", 3),)),
+]
+
+
+def test_each_observer_has_a_memory_of_its_own_in_each_run(hoarder):
+    for _ in range(2):
+        trained = train(RECIPE, HOARDERS, device="cpu")
+        found = {name: [row[3] for row in trained.history if row[2] == name] for name in ("looks1", "moved1", "looks3")}
+        assert found["looks1"] == [1, 2, 3, 4, 5] and found["looks3"] == [1]
+        assert found["moved1"][0] == 0 and min(found["moved1"][1:]) > 0
+
+
+@pytest.mark.parametrize("stop", [5, 8, 13])
+def test_memories_survive_an_interruption(hoarder, tmp_path, stop):
+    def on_step(step, total):
+        if step == stop:
+            raise KeyboardInterrupt
+
+    given = {"device": "cpu", "checkpoint": tmp_path / "run.pt", "checkpoint_every_s": 0}
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, HOARDERS, on_step=on_step, **given)
+    assert train(RECIPE, HOARDERS, **given).history == train(RECIPE, HOARDERS, device="cpu").history
+
+
+def test_members_of_an_ensemble_remember_each_their_own_over_an_interruption(hoarder, tmp_path):
+    def on_step(step, total):
+        if step == 8:
+            raise KeyboardInterrupt
+
+    recipes = [replace(RECIPE, seed=seed) for seed in (0, 1)]
+    given = {"device": "cpu", "checkpoint": tmp_path / "runs.pt", "checkpoint_every_s": 0}
+    with pytest.raises(KeyboardInterrupt):
+        train_ensemble(recipes, HOARDERS, on_step=on_step, **given)
+    resumed, whole = train_ensemble(recipes, HOARDERS, **given), train_ensemble(recipes, HOARDERS, device="cpu")
+    assert [member.history for member in resumed] == [member.history for member in whole]
+    moved = [[row[3] for row in member.history if row[2] == "moved1"] for member in whole]
+    assert moved[0][0] == moved[1][0] == 0 and min(moved[0][1:] + moved[1][1:]) > 0
+    assert moved[0] != moved[1]
+    for member in whole:
+        assert [row[3] for row in member.history if row[2] == "looks1"] == [1, 2, 3, 4, 5]

@@ -29,7 +29,11 @@ from mlptheory.training import Recipe, TestTimeAugmentation, TrainingState, eval
 from mlptheory.training.device import autocast
 from mlptheory.trials import (  # noqa: F401, as importing registers
     registered_accuracy,
+    registered_features,
     registered_filters,
+    registered_kernel_regression,
+    registered_kernels,
+    registered_linearized,
     registered_neighbors,
     registered_permuted,
     registered_symmetry,

@@ -90,6 +90,8 @@ class NeuralTangentKernel(FolderProbe):
         Of predicted over measured errors, in binary logarithms.
     margin_coordinates : float
         Of the exponents of width claimed to be 0.
+    margin_leak : float
+        Within which accuracies after shuffled labels must lie around chance, in percentage points.
     control : bool
         Also run the controls: output scales and shuffled labels.
     precision : {"auto", "float32", "bfloat16", "float64"}
@@ -140,6 +142,7 @@ class NeuralTangentKernel(FolderProbe):
     margin_alignment: float = 0.05
     margin_curve: float = 0.25
     margin_coordinates: float = 0.25
+    margin_leak: float = 4.0
     control: bool = True
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
 
@@ -271,4 +274,5 @@ MARGINS = (
     "margin_alignment",
     "margin_curve",
     "margin_coordinates",
+    "margin_leak",
 )

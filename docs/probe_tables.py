@@ -8,13 +8,14 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from mlptheory.probes import Augmentation, BatchSize, Locality, Permutation, Probe, Transfer
+from mlptheory.probes import Augmentation, BatchSize, Locality, NeuralTangentKernel, Permutation, Probe, Transfer
 from mlptheory.reports import markdown_table
 
 DESIGNS = {
     "augmentation": Augmentation(flip=True),
     "batchsize": BatchSize(cnn="CNN-3/Wi-8", lr_policies=("fixed", "linear", "sqrt", "tuned")),
     "locality": Locality(),
+    "ntk": NeuralTangentKernel(),
     "transfer": Transfer(),
     "permutation": Permutation(),
 }

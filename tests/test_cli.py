@@ -104,7 +104,7 @@ def test_version(capsys):
 def test_probe_list_names_every_probe_with_its_question(capsys):
     assert main(["probe", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["augmentation", "batchsize", "locality", "permutation", "transfer"]
+    assert [line.split()[0] for line in lines] == ["augmentation", "batchsize", "locality", "ntk", "permutation", "transfer"]
     assert lines[1].startswith("batchsize      Do larger batches generalize better")
 
 

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "batchsize": ["BatchSize"],
         "calibration": ["Calibration", "calibrate"],
         "locality": ["Locality"],
+        "ntk": ["NeuralTangentKernel"],
         "permutation": ["Permutation"],
         "plan": ["Plan"],
         "probe": ["Probe"],

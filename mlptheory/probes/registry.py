@@ -19,6 +19,11 @@ probes.register_lazily(
     summary="Do first-layer filters become local, and what makes them so? (Bachmann et al. 2023, Figs. 10 and 11)",
 )
 probes.register_lazily(
+    "ntk",
+    "mlptheory.probes.ntk:NeuralTangentKernel",
+    summary="Are MLPs in the kernel regime? (Jacot et al. 2018, Lee et al. 2019, Chizat et al. 2019, Fort et al. 2020)",
+)
+probes.register_lazily(
     "permutation",
     "mlptheory.probes.permutation:Permutation",
     summary="Does an MLP know which pixel is where? (Bachmann et al. 2023, Section 1)",

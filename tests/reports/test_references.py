@@ -32,6 +32,14 @@ KEYS = [
     "Geiping2023",
     "Anagnostidis2023",
     "GontijoLopes2021",
+    "Lee2019",
+    "Chizat2019",
+    "Fort2020",
+    "Atanasov2022",
+    "Simon2023",
+    "Canatar2021",
+    "Radhakrishnan2024",
+    "Novak2022",
 ]
 
 

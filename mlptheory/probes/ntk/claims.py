@@ -19,7 +19,7 @@ CURVE, COORDINATES = "learning-curve-predicted", "mup-coordinates"
 SCALE, STANDARD = "control-output-scale", "control-standard-coordinates"
 SHUFFLED, SHUFFLED_KERNEL = "control-shuffled-net", "control-shuffled-kernel"
 NEW = "these data, new seeds"
-EXPONENT, POINTS, BITS = "exponent of width", "percentage points", "binary logarithms"
+EXPONENT, POINTS, BITS = "in the exponent of width", "percentage points", "binary logarithms"
 LEE, FORT = "Lee et al. 2019", "Fort et al. 2020"
 COORDINATE_LAYERS = ("embedding", "stream", "logits")
 OF_INTERVAL = "95 % t interval over seeds must lie within ±δ"
@@ -181,7 +181,7 @@ def _coordinates(probe: NeuralTangentKernel) -> Claim:
         _coordinates_held(probe),
         id=COORDINATES,
         statement="Under μP the first steps move every layer's coordinates alike at all widths.",
-        source="Yang et al. 2022, Appendix D.1: the coordinate check",
+        source="Yang et al. 2022: the coordinate check",
         bibtex_key="Yang2022",
         estimand=f"{probe.margin_coordinates:g} less the largest |slope of log RMS change over log width| of first "
         f"layer, last block and logits; {NEW}",
@@ -198,7 +198,7 @@ def _standard(probe: NeuralTangentKernel) -> Claim:
         _coordinates_held(probe),
         id=STANDARD,
         statement="Control: in the standard parametrization the first steps move the logits more with the width.",
-        source="Yang et al. 2022, Appendix D.1",
+        source="Yang et al. 2022",
         bibtex_key="Yang2022",
         estimand=f"slope of the logits' log RMS change over log width; {NEW}",
         direction="greater",

@@ -132,7 +132,7 @@ def _infinite(probe: NeuralTangentKernel, cells: Cells) -> Evidence:
 def _difference(cells: Cells, place: Place, outcome: str, less: str) -> Evidence:
     """Return the evidence for a difference of two accuracies of the same net, in percentage points."""
     one, other = 100 * cells.raw(place, outcome), 100 * cells.raw(place, less)
-    return _single(cells, one - other, [place], f"{plain_mean(one)} less {plain_mean(other)} percent.")
+    return _single(cells, one - other, [place], f"Means {one.mean():.2f} and {other.mean():.2f} %.")
 
 
 def _curve(probe: NeuralTangentKernel, cells: Cells) -> Evidence:
@@ -163,8 +163,8 @@ def _standard(probe: NeuralTangentKernel, cells: Cells) -> Evidence:
 def _scale(probe: NeuralTangentKernel, cells: Cells) -> Evidence:
     places = cells.places("scale")
     rich, lazy = (cells.logarithm(place, "kernel_distance") for place in places)
-    losses = (plain_mean(cells.raw(place, "test_accuracy") * 100) for place in places)
-    return _single(cells, rich - lazy, places, f"Test accuracy, rich and lazy: {' and '.join(losses)} percent.")
+    accuracies = (f"{100 * cells.raw(place, 'test_accuracy').mean():.2f}" for place in places)
+    return _single(cells, rich - lazy, places, f"Test accuracy, rich and lazy: {' and '.join(accuracies)} %.")
 
 
 def _shuffled(probe: NeuralTangentKernel, cells: Cells) -> Evidence:

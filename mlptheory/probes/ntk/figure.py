@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from mlptheory.probes.drawing import batch_axis, draw_means
 from mlptheory.probes.ntk.cells import Cells, Place
@@ -67,7 +68,7 @@ def _over_widths(probe: NeuralTangentKernel, cells: Cells, axes: Axes, outcome: 
     _widths(axes, widths)
     axes.set_ylabel(label)
     axes.set_title(title)
-    axes.legend(fontsize="xx-small")
+    _legend_above(axes)
 
 
 def _along(probe: NeuralTangentKernel, result: Result, axes: Axes) -> None:
@@ -89,7 +90,7 @@ def _along(probe: NeuralTangentKernel, result: Result, axes: Axes) -> None:
             for run in logs:
                 axes.plot(epochs, np.exp2(run), "-", color=color, linewidth=0.5, alpha=0.4)
         axes.plot(epochs, np.exp2(logs.mean(axis=0)), "o-", color=color, markersize=2, linewidth=1, label=label)
-    axes.set_yscale("log")
+    _logarithmic(axes)
     axes.set_xlabel("epoch")
     axes.set_ylabel("kernel distance per epoch")
     axes.set_title("velocity")
@@ -133,7 +134,7 @@ def _curve(probe: NeuralTangentKernel, cells: Cells, axes: Axes) -> None:
         at = [n * (ASIDE if name == "measured" else 1 / ASIDE) for n in sizes]
         _line(axes, at, values, color, marker, name, style)
     _sizes(axes, sizes)
-    axes.set_yscale("log", base=2)
+    _logarithmic(axes)
     axes.set_ylabel("mean squared error")
     axes.set_title("learning curve")
     axes.legend(fontsize="xx-small")
@@ -149,7 +150,7 @@ def _coordinates(probe: NeuralTangentKernel, cells: Cells, axes: Axes) -> None:
     _widths(axes, widths)
     axes.set_ylabel("change of coordinates, RMS")
     axes.set_title("coordinate check")
-    axes.legend(fontsize="xx-small", ncols=1)
+    _legend_above(axes)
 
 
 def _scales(probe: NeuralTangentKernel, cells: Cells, axes: Axes) -> None:
@@ -166,7 +167,7 @@ def _scales(probe: NeuralTangentKernel, cells: Cells, axes: Axes) -> None:
     _line(axes, [scales[index] for index in order], values, "C1", "o", None, "-")
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(scales), [f"{scale:g}" for scale in sorted(scales)])
-    axes.set_yscale("log")
+    _logarithmic(axes)
     axes.set_xlabel("factor on the logits")
 
 
@@ -186,8 +187,24 @@ def _line(
 
 def _widths(axes: Axes, widths: Sequence[int]) -> None:
     batch_axis(axes, widths, "width")
-    axes.set_yscale("log")
+    _logarithmic(axes)
 
 
 def _sizes(axes: Axes, sizes: Sequence[int]) -> None:
     batch_axis(axes, sizes, "training examples")
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Give an axis of powers of ten ticks at 1, 2 and 5, written as numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _legend_above(axes: Axes) -> None:
+    """Put the legend into room of its own above a logarithmic axis's lines."""
+    low, high = axes.get_ylim()
+    entries = len(axes.get_legend_handles_labels()[1])
+    axes.set_ylim(low, high * (high / low) ** (0.09 * entries))
+    axes.legend(fontsize="xx-small", loc="upper right", borderaxespad=0.1)

@@ -115,14 +115,14 @@ class NeuralTangentKernel(FolderProbe):
     title: ClassVar[str] = "Neural tangent kernel"
     question: ClassVar[str] = "Are MLPs in the kernel regime?"
     caption: ClassVar[str] = (
-        "Means over seeds (geometric on logarithmic axes) with 95 % t intervals, dots single nets, some aside. "
-        "Top, from the left: distance of the tangent kernel before training from that of infinite width, and its "
-        "change in training, over the width: NTK parametrization with SGD at one rate, and the standard one as nets "
-        "are trained; dotted, width to the −1/2 from the first point. Kernel distance that each epoch covers at the "
+        "Means over seeds (geometric on logarithmic axes) with 95 % t intervals, dots single nets, some aside. Top, "
+        "from the left: distance of the tangent kernel before training from that of infinite width, and its change "
+        "in training, over the width: NTK parametrization with SGD at one rate, and the standard one as nets are "
+        "trained; dotted, width to the −1/2 from the first point. Kernel distance that each epoch covers at the "
         "center (thin lines single nets) and at other learning rates. Alignment of kernel and labels at the center. "
-        "Bottom: accuracy of the net and of what stands for it. Error of regression with the initial kernel, and what its "
-        "spectrum predicts. Root mean square change of coordinates over the first steps, at one learning rate for all "
-        "widths. Kernel distance over training for the control's factors on the logits."
+        "Bottom: accuracy of the net and of what stands for it. Error of regression with the initial kernel, and "
+        "what its spectrum predicts. Root mean square change of coordinates over the first steps, at one learning "
+        "rate for all widths. Kernel distance over training for the control's factors on the logits."
     )
 
     dataset: str = "digits"

@@ -104,6 +104,12 @@ RECIPES = {
         optimizer=SGD,
         augmentation=Augmentation(mixup=0.4, mixup_per="example"),
     ),
+    "sgd, squared error, MixUp per example, validation": _recipe(
+        data=DataConfig(name="tiny", n=31, validation=6),
+        loss="squared_error",
+        optimizer=SGD,
+        augmentation=Augmentation(mixup=0.4, mixup_per="example"),
+    ),
     "adamw, CNN with dropout, shuffled labels": _recipe(
         data=DataConfig(name="tiny", shuffle_labels=True, image_size=6),
         model=replace(CNN, dropout=0.2),
@@ -360,6 +366,10 @@ def test_another_ensembles_checkpoint_is_ignored(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"loss": "squared_error"},
+            r"recipes\[1\]\.loss = 'squared_error': expected 'cross_entropy', as the first has",
+        ),
         ({"label_smoothing": 0.1}, r"recipes\[1\]\.label_smoothing = 0\.1: expected 0\.3, as the first has"),
         ({"optimizer": replace(LION, name="adamw")}, r"recipes\[1\]\.optimizer\.name = 'adamw': expected 'lion'"),
         ({"model": replace(BMLP, dropout=0.1)}, r"recipes\[1\]\.model\.dropout = 0\.1: expected 0\.0"),

@@ -50,6 +50,7 @@ APART = {
     "batch size": {"budget": BudgetConfig(amount=1, batch_size=9)},
     "length": {"budget": BudgetConfig(amount=2, batch_size=8)},
     "schedule": {"schedule": ScheduleConfig(name="cosine")},
+    "loss": {"loss": "squared_error"},
     "smoothing": {"label_smoothing": 0.1},
     "precision": {"precision": "float64"},
 }

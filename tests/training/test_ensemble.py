@@ -84,6 +84,9 @@ RECIPES = {
         optimizer=replace(SGD, weight_decay=0.1, clip_norm=0.5),
         schedule=COSINE,
     ),
+    "adamw, plain MLP with tanh, dropout": _recipe(
+        model=ModelConfig(name="MLP-2/Wi-7", norm="none", activation="tanh", dropout=0.2), optimizer=ADAMW
+    ),
     "sgd without momentum": _recipe(optimizer=replace(SGD, momentum=0.0)),
     "lion, CNN, decay, clipping, warm-up": _recipe(
         model=CNN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import warnings
@@ -239,19 +240,32 @@ def _get_data(arguments: list[str]) -> int:
 
 def _report(arguments: list[str]) -> int:
     if arguments and arguments[0] in HELP:
-        print("usage: mlptheory report DIR\n\nWrite the report of a finished probe again, from its result.json.")
+        print(
+            "usage: mlptheory report DIR [--plugin FILE ...]\n\n"
+            "Write the report of a finished probe again, from its result.json; a file registers your own probe."
+        )
         return 0
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        raise invalid("report", " ".join(arguments), "one folder that a probe wrote to")
+    named = _without_plugins("report", arguments)
+    if len(named) != 1:
+        raise invalid("report", " ".join(named), "one folder that a probe wrote to")
     from mlptheory.base.files import write_atomically
     from mlptheory.probes.result import load_result
 
-    result = load_result(arguments[0])
-    path = Path(arguments[0]) / "report.html"
+    result = load_result(named[0])
+    path = Path(named[0]) / "report.html"
     write_atomically(path, result.html())
     print(result)
     print(f"\nreport: {path}")
     return 0
+
+
+def _without_plugins(command: str, arguments: list[str]) -> list[str]:
+    """Load the files after --plugin, and return the arguments before."""
+    named = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
+    rest = arguments[len(named) :]
+    read_arguments(ListOptions, rest, prog=f"mlptheory {command}", description="What stands behind a probe.")
+    load_plugins(plugins_named(rest))
+    return named
 
 
 def _cite(arguments: list[str]) -> int:
@@ -259,10 +273,13 @@ def _cite(arguments: list[str]) -> int:
     from mlptheory.reports import bibtex
 
     if arguments and arguments[0] in HELP:
-        print("usage: mlptheory cite [PROBE ...]\n\nBibTeX of mlptheory, and of what the probes rest on.")
+        print(
+            "usage: mlptheory cite [PROBE ...] [--plugin FILE ...]\n\n"
+            "BibTeX of mlptheory, and of what the probes rest on; a file registers your own."
+        )
         return 0
     keys = ["mlptheory"]
-    for name in arguments:
+    for name in _without_plugins("cite", arguments):
         if name not in probes:
             raise unknown_name("probe", name, probes)
         keys += [key for key in probes[name]().references() if key not in keys]

@@ -32,10 +32,10 @@ def first_layer_filters(
     .. math:: F_{i,c,h,w} = \partial z_i / \partial x_{c,h,w}
 
     for the outputs z of the first layer with a matrix in the order of the forward pass, which has to be dense and to
-    take all pixels: W(1) of Bachmann, Anagnostidis & Hofmann (2023), appendix C, reshaped to images. For S-MLP, B-MLP
-    and softmax regression, F is W bit for bit under the standard parametrization, and :math:`s_W W` where there is a
-    forward scale (NTK). A fixed order of the pixels inside the model, and a standardization of the channels, are in F,
-    as it is taken by the pixels the model was given.
+    take all pixels: W(1) of Bachmann, Anagnostidis & Hofmann (2023), appendix C, reshaped to images. For S-MLP, B-MLP,
+    MLP and softmax regression, F is W bit for bit under the standard parametrization, and :math:`s_W W` where there is
+    a forward scale (NTK). A fixed order of the pixels inside the model, and a standardization of the channels, are in
+    F, as it is taken by the pixels the model was given.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from torch import nn
 from mlptheory.base.errors import InputError, unknown_name
 from mlptheory.measures.convention import convention
 from mlptheory.measures.layer_weights import DENSE
-from mlptheory.models import BMLP, SMLP, KeyedDropout
+from mlptheory.models import BMLP, MLP, SMLP, KeyedDropout
 
 Groups = dict[str, list[tuple[str, int]]]
 """For each group, the names in the state dict and the axes that its units are the indices of."""
@@ -45,11 +45,11 @@ def permute_hidden_units(model: nn.Module, permutations: Mapping[str, torch.Tens
     Parameters
     ----------
     model : nn.Module
-        S-MLP, B-MLP, or an nn.Sequential of dense layers, elementwise activations, dropout, LayerNorm and BatchNorm1d.
-        Left as it is.
+        S-MLP, B-MLP, MLP, or an nn.Sequential of dense layers, elementwise activations, dropout, LayerNorm and
+        BatchNorm1d. Left as it is.
     permutations : mapping of str to Tensor of int64
         :math:`\pi` for the groups that change, by the name of the first layer whose outputs they are: "embedding",
-        "blocks.0.linear" (S-MLP), "blocks.0.expand" (B-MLP), "0" (nn.Sequential).
+        "blocks.0.linear" (S-MLP, MLP), "blocks.0.expand" (B-MLP), "0" (nn.Sequential).
 
     Returns
     -------
@@ -108,13 +108,15 @@ def hidden_groups(model: nn.Module) -> Groups:
         If the model's hidden units are not known, or it shares parameters between layers.
     """
     if isinstance(model, (SMLP, BMLP)):
-        groups = _of_built_in(model)
+        groups = _of_stream(model)
+    elif isinstance(model, MLP):
+        groups = _of_layers(model)
     elif is_chain(model):
         groups = _of_sequential(model)
     else:
         raise InputError(
             f"model: the hidden units of {type(model).__name__} are not known; "
-            "expected S-MLP, B-MLP or an nn.Sequential"
+            "expected S-MLP, B-MLP, MLP or an nn.Sequential"
         )
     names: dict[torch.Tensor, str] = {}
     for name, value in itertools.chain(
@@ -163,7 +165,7 @@ def leaves(model: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Mod
             yield f"{prefix}{name}", child
 
 
-def _of_built_in(model: SMLP | BMLP) -> Groups:
+def _of_stream(model: SMLP | BMLP) -> Groups:
     stream = "embedding"
     groups: Groups = {stream: _rows("embedding")}
     for index, block in enumerate(model.blocks):
@@ -180,6 +182,19 @@ def _of_built_in(model: SMLP | BMLP) -> Groups:
             stream = last
         groups.setdefault(stream, []).extend(_rows(last))
     groups[stream].append(("head.weight", 1))
+    return groups
+
+
+def _of_layers(model: MLP) -> Groups:
+    groups: Groups = {}
+    last = len(model.blocks) - 1
+    for index in range(len(model.blocks)):
+        layer = f"blocks.{index}.linear"
+        groups[layer] = _rows(layer)
+        if index < last:
+            groups[layer] += [*_per_unit(f"blocks.{index + 1}.norm"), (f"blocks.{index + 1}.linear.weight", 1)]
+        else:
+            groups[layer].append(("head.weight", 1))
     return groups
 
 

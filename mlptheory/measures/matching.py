@@ -72,7 +72,8 @@ def match_hidden_units(model_a: nn.Module, model_b: nn.Module, *, max_sweeps: in
     Parameters
     ----------
     model_a : nn.Module
-        S-MLP, B-MLP, or an nn.Sequential of dense layers, elementwise activations, dropout, LayerNorm and BatchNorm1d.
+        S-MLP, B-MLP, MLP, or an nn.Sequential of dense layers, elementwise activations, dropout, LayerNorm and
+        BatchNorm1d.
     model_b : nn.Module
         Of the same architecture. Both are left as they are.
     max_sweeps : int

@@ -38,8 +38,8 @@ def transport_first_layer(model: nn.Module, permutation: torch.Tensor, *, layer:
         :math:`\pi`: entry i of the permuted image is entry ``permutation[i]`` of the image, both flattened in the order
         (C, H, W); H · W entries do so within each channel.
     layer : str, optional
-        Name of the dense layer, and of no other, that sees the flattened images. None finds it in S-MLP, B-MLP, Linear
-        and nn.Sequential; other models do not tell.
+        Name of the dense layer, and of no other, that sees the flattened images. None finds it in S-MLP, B-MLP, MLP,
+        Linear and nn.Sequential; other models do not tell.
 
     Returns
     -------
@@ -91,8 +91,8 @@ def _first_layer(model: nn.Module) -> str:
             if not isinstance(child, (nn.Flatten, nn.Identity)):
                 return name
     raise InputError(
-        f"model: which layer of {type(model).__name__} sees the images cannot be told; expected S-MLP, B-MLP, Linear, "
-        "an nn.Sequential, or layer = the name of that layer"
+        f"model: which layer of {type(model).__name__} sees the images cannot be told; expected S-MLP, B-MLP, MLP, "
+        "Linear, an nn.Sequential, or layer = the name of that layer"
     )
 
 

@@ -1,4 +1,4 @@
-"""The models: S-MLP and B-MLP of "Scaling MLPs", and the baselines they are compared with, each built by name."""
+"""S-MLP and B-MLP of "Scaling MLPs", the plain MLP, and the baselines they are compared with, each built by name."""
 
 import lazy_loader
 
@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "factory": ["build", "count_parameters", "model_from_config"],
         "linear": ["Linear"],
         "macs": ["count_macs"],
-        "mlp": ["BMLP", "SMLP"],
+        "mlp": ["BMLP", "MLP", "SMLP"],
         "multipliers": ["lr_multipliers"],
         "names": ["ParsedName", "models", "parse_name"],
         "resnet": ["ResNet18", "ResNet152"],

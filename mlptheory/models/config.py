@@ -12,7 +12,7 @@ from mlptheory.base import invalid, unknown_name
 from mlptheory.models.names import RESNETS, ParsedName, parse_name
 
 Norm = Literal["layer", "batch", "none"]
-Activation = Literal["gelu", "relu"]
+Activation = Literal["gelu", "relu", "tanh"]
 Parametrization = Literal["standard", "ntk", "mup"]
 Variant = Literal["paper", "authors"]
 
@@ -42,13 +42,14 @@ class ModelConfig:
     Attributes
     ----------
     name : str
-        S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], CNN-{depth}/Wi-{width}, Linear, ResNet-18,
-        ResNet-152, or a registered name.
+        S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], MLP-{depth}/Wi-{width}, CNN-{depth}/Wi-{width},
+        Linear, ResNet-18, ResNet-152, or a registered name.
     norm : str
-        Normalization before each block: layer, batch or none. A CNN's "layer" is GroupNorm. ResNets have "batch", after
-        each convolution, and it has to be said.
+        Normalization before each block (MLP: before each hidden layer but the first): layer, batch or none. A CNN's
+        "layer" is GroupNorm. ResNets have "batch", after each convolution, and it has to be said.
     activation : str or None
-        gelu or relu; None: relu for S-MLP (the paper's text) and ResNets, gelu for the others and the authors' variant.
+        gelu, relu or tanh; None: relu for S-MLP (the paper's text), MLP and ResNets, gelu for the others and the
+        authors' variant. ResNets have no other.
     dropout : float
         Probability, in [0, 1), that a hidden unit is dropped after its activation.
     skip : bool or None
@@ -99,10 +100,12 @@ class ModelConfig:
             raise invalid("output_scale", self.output_scale, "a finite number above 0")
         if not isinstance(self.base_width, int) or isinstance(self.base_width, bool) or self.base_width < 1:
             raise invalid("base_width", self.base_width, "an integer of at least 1")
-        if family == "CNN" and self.skip:
+        if family in ("CNN", "MLP") and self.skip:
             raise invalid("skip", self.skip, f"False or None for {self.name!r}, which has no residual connections")
-        if family == "CNN" and self.variant != "paper":
-            raise invalid("variant", self.variant, f"'paper' for {self.name!r}: the authors' variant is of MLPs")
+        if family in ("CNN", "MLP") and self.variant != "paper":
+            raise invalid(
+                "variant", self.variant, f"'paper' for {self.name!r}: the authors' variant is of S- and B-MLP"
+            )
         if family == "Linear":
             self._allow_only(_LINEAR, "which has no hidden layer")
         if family in RESNETS:
@@ -134,7 +137,7 @@ class ModelConfig:
         ('relu', False)
         """
         family = self.parsed.family
-        relu = family in RESNETS or (family == "S" and self.variant == "paper")
+        relu = family in ("MLP", *RESNETS) or (family == "S" and self.variant == "paper")
         activation = None if family == "Linear" else self.activation or ("relu" if relu else "gelu")
         skip = family in ("B", *RESNETS) if self.skip is None else self.skip
         return dataclasses.replace(self, activation=activation, skip=skip)

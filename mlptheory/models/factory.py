@@ -29,8 +29,8 @@ def build(
     Parameters
     ----------
     name : str
-        "S-6/Wi-1024", "B-12/Wi-1024", "B-6/Wi-512/E-2", "CNN-3/Wi-32", "Linear", "ResNet-18", "ResNet-152", or a
-        registered name.
+        "S-6/Wi-1024", "B-12/Wi-1024", "B-6/Wi-512/E-2", "MLP-2/Wi-200", "CNN-3/Wi-32", "Linear", "ResNet-18",
+        "ResNet-152", or a registered name.
     image_size : int or (int, int)
         Height and width.
     channels : int

@@ -139,8 +139,8 @@ def initialize_layer(layer: nn.Module, generator: torch.Generator) -> None:
 
 
 def activation(name: str) -> nn.Module:
-    """Return the exact (erf) GELU or the ReLU."""
-    return {"gelu": nn.GELU, "relu": nn.ReLU}[name]()
+    """Return the exact (erf) GELU, the ReLU or the tanh."""
+    return {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}[name]()
 
 
 def feature_norm(name: str, features: int) -> nn.Module:

@@ -1,4 +1,4 @@
-r"""S-MLP and B-MLP (Bachmann, Anagnostidis & Hofmann 2023, "Scaling MLPs: A Tale of Inductive Bias")."""
+r"""The MLP of the textbooks, and S-MLP and B-MLP of Bachmann, Anagnostidis & Hofmann (2023), "Scaling MLPs"."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ from mlptheory.models.dropout import KeyedDropout
 from mlptheory.models.layers import activation, dense, feature_norm
 from mlptheory.models.module import ImageModel
 from mlptheory.models.names import ParsedName
+
+
+class _InputBlock(nn.Module):
+    """sigma(W x), dropped out."""
+
+    def __init__(self, inputs: int, width: int, config: ModelConfig, width_ratio: float) -> None:
+        super().__init__()
+        self.linear = dense(inputs, width, "input", config.parametrization, width_ratio)
+        self.activation = activation(config.activation)
+        self.dropout = _dropout(config.dropout, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.activation(self.linear(x)))
 
 
 class _StandardBlock(nn.Module):
@@ -57,7 +70,75 @@ def _dropout(p: float, features: int) -> nn.Module:
     return KeyedDropout(p, features) if p else nn.Identity()
 
 
-class _MLP(ImageModel):
+class _Blocks(ImageModel):
+    """Blocks on vectors, linear head."""
+
+    blocks: nn.ModuleList
+    head: nn.Module
+
+    def _through_blocks(self, z: torch.Tensor, record: dict[str, torch.Tensor] | None) -> torch.Tensor:
+        for index, block in enumerate(self.blocks):
+            z = block(z)
+            if record is not None:
+                record[f"block{index}"] = z
+        logits = self._scale_logits(self.head(z))
+        if record is not None:
+            record["logits"] = logits
+        return logits
+
+
+class MLP(_Blocks):
+    r"""The plain fully connected net: every layer but the head has an activation, the first one too.
+
+    .. math:: z_1 = \sigma(W_1 \operatorname{vec}(x) + b_1), \quad
+              z_l = \sigma(W_l \operatorname{LN}(z_{l-1}) + b_l) \text{ for } l = 2, \ldots, L, \quad
+              f(x) = W_\text{head} z_L + b
+
+    with vec in (C, H, W) order, L the depth in the name, W_1 of width x CHW, all other W_l of width x width, and ReLU
+    unless the configuration says otherwise. ``norm="none"`` is the textbooks' net. An `SMLP` of as many blocks has a
+    linear embedding before them, and a normalization before the first.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Of the family "MLP".
+    input_shape : tuple of int
+        (C, H, W).
+    num_classes : int
+        Number of logits.
+    seed : int or None
+        Of the initialization; None leaves it to `initialize`.
+
+    Examples
+    --------
+    >>> model = MLP(ModelConfig(name="MLP-2/Wi-16", norm="none", activation="tanh"), (1, 8, 8), 10, seed=0)
+    >>> [tuple(weight.shape) for name, weight in model.named_parameters() if name.endswith("weight")]
+    [(16, 64), (16, 16), (10, 16)]
+    """
+
+    family = "MLP"
+    first_layer = "blocks.0.linear"
+
+    def __init__(
+        self, config: ModelConfig, input_shape: tuple[int, int, int], num_classes: int, *, seed: int | None = 0
+    ) -> None:
+        super().__init__(config, input_shape, num_classes)
+        width = self.parsed.width
+        self.blocks = nn.ModuleList(
+            [
+                _InputBlock(math.prod(self.input_shape), width, self.config, self.width_ratio),
+                *(_StandardBlock(width, self.config, self.width_ratio) for _ in range(self.parsed.depth - 1)),
+            ]
+        )
+        self.head = dense(width, num_classes, "output", self.config.parametrization, self.width_ratio)
+        self._initialize_from(seed)
+
+    def _run(self, x: torch.Tensor, record: dict[str, torch.Tensor] | None) -> torch.Tensor:
+        self._check_input(x)
+        return self._through_blocks(x.flatten(1), record)
+
+
+class _MLP(_Blocks):
     """Embedding of the flattened image, blocks, linear head."""
 
     first_layer = "embedding"
@@ -84,14 +165,7 @@ class _MLP(ImageModel):
         z = self.embedding(x.flatten(1))
         if record is not None:
             record["embedding"] = z
-        for index, block in enumerate(self.blocks):
-            z = block(z)
-            if record is not None:
-                record[f"block{index}"] = z
-        logits = self._scale_logits(self.head(z))
-        if record is not None:
-            record["logits"] = logits
-        return logits
+        return self._through_blocks(z, record)
 
 
 class SMLP(_MLP):
@@ -163,6 +237,11 @@ class BMLP(_MLP):
 
     def _block(self) -> nn.Module:
         return _BottleneckBlock(self.parsed.width, self.parsed.expansion, self.config, self.width_ratio)
+
+
+def build_mlp(parsed: ParsedName, config: ModelConfig, input_shape: tuple[int, int, int], num_classes: int) -> MLP:
+    """Build a plain MLP whose parameters are not drawn yet."""
+    return MLP(config, input_shape, num_classes, seed=None)
 
 
 def build_smlp(parsed: ParsedName, config: ModelConfig, input_shape: tuple[int, int, int], num_classes: int) -> SMLP:

@@ -80,8 +80,8 @@ class ImageModel(nn.Module, ABC):
         Returns
         -------
         dict of str to Tensor
-            ``"embedding"`` (MLPs) or ``"stem"`` (ResNets), ``"block0"``, ``"block1"``, ..., ``"pooled"`` (CNNs and
-            ResNets), ``"logits"``; the last equals the forward pass bit for bit.
+            ``"embedding"`` (S-MLP and B-MLP) or ``"stem"`` (ResNets), ``"block0"``, ``"block1"``, ..., ``"pooled"``
+            (CNNs and ResNets), ``"logits"``; the last equals the forward pass bit for bit.
         """
         record: dict[str, torch.Tensor] = {}
         self._run(x, record)

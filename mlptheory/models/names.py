@@ -17,6 +17,9 @@ models.register_lazily(
     "B", "mlptheory.models.mlp:build_bmlp", summary="B-6/Wi-1024[/E-4]: B-MLP, inverted bottlenecks of expansion 4"
 )
 models.register_lazily(
+    "MLP", "mlptheory.models.mlp:build_mlp", summary="MLP-2/Wi-200: the plain MLP, 2 hidden layers of width 200"
+)
+models.register_lazily(
     "CNN", "mlptheory.models.cnn:build_cnn", summary="CNN-3/Wi-32: 3 convolutions, 32 channels doubled at each stride"
 )
 models.register_lazily(
@@ -29,12 +32,12 @@ models.register_lazily(
     "ResNet-152", "mlptheory.models.resnet:build_resnet152", summary="ResNet-152: residual bottlenecks, as in Table 7"
 )
 
-BUILT_IN_FAMILIES = ("S", "B", "CNN")
+BUILT_IN_FAMILIES = ("S", "B", "MLP", "CNN")
 RESNETS = ("ResNet-18", "ResNet-152")
 BUILT_IN_FULL_NAMES = ("Linear", *RESNETS)
 PATTERN = (
-    "S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], CNN-{depth}/Wi-{width}, Linear, "
-    "ResNet-18 or ResNet-152"
+    "S-{depth}/Wi-{width}, B-{depth}/Wi-{width}[/E-{expansion}], MLP-{depth}/Wi-{width}, CNN-{depth}/Wi-{width}, "
+    "Linear, ResNet-18 or ResNet-152"
 )
 DEFAULT_EXPANSION = 4
 
@@ -51,9 +54,9 @@ class ParsedName:
     name : str
         The name as given.
     family : str
-        "S", "B", "CNN" or a registered one; the whole name for a model that has no other, such as "Linear".
+        "S", "B", "MLP", "CNN" or a registered one; the whole name for a model that has no other, such as "Linear".
     depth : int or None
-        Number of blocks; None for a full name.
+        Number of blocks (MLP: of hidden layers); None for a full name.
     width : int or None
         Hidden units of the stream (B-MLP: of the residual stream; CNN: channels of the first block).
     expansion : int or None
@@ -73,8 +76,9 @@ def parse_name(name: str) -> ParsedName:
     Parameters
     ----------
     name : str
-        ``S-{depth}/Wi-{width}``, ``B-{depth}/Wi-{width}[/E-{expansion}]``, ``CNN-{depth}/Wi-{width}``, ``Linear``,
-        ``ResNet-18``, ``ResNet-152``, the same with a registered family, or a registered full name.
+        ``S-{depth}/Wi-{width}``, ``B-{depth}/Wi-{width}[/E-{expansion}]``, ``MLP-{depth}/Wi-{width}``,
+        ``CNN-{depth}/Wi-{width}``, ``Linear``, ``ResNet-18``, ``ResNet-152``, the same with a registered family, or a
+        registered full name.
 
     Returns
     -------
@@ -105,7 +109,7 @@ def parse_name(name: str) -> ParsedName:
     for quantity, value in (("depth", depth), ("width", width), ("expansion", expansion)):
         if value == 0:
             raise invalid("model", name, f"a {quantity} of at least 1 in {_pattern()}")
-    if family in ("S", "CNN") and expansion is not None:
+    if family in ("S", "MLP", "CNN") and expansion is not None:
         raise invalid("model", name, f"no expansion, which only B-MLPs have: {_pattern()}")
     if family == "B" and expansion is None:
         expansion = DEFAULT_EXPANSION

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from mlptheory.models.cnn import CNN
-from mlptheory.models.mlp import BMLP, SMLP
+from mlptheory.models.mlp import BMLP, MLP, SMLP
 from mlptheory.models.module import ImageModel
 
 
@@ -18,6 +18,7 @@ def scale_invariant_parameters(model: nn.Module) -> tuple[str, ...]:
 
     - S-MLP: the embedding, and with ReLU every block's matrix but the last; in the authors' variant also with GELU.
     - B-MLP: none, as its skips carry the scale on; without them the embedding and each W_c but the last.
+    - MLP: with ReLU every hidden layer but the last.
     - CNN: every convolution.
 
     Each such layer is scale-invariant by itself, so all of them are jointly. Batch normalization has none here: as it
@@ -45,6 +46,9 @@ def scale_invariant_parameters(model: nn.Module) -> tuple[str, ...]:
 def _scale_invariant_layers(model: ImageModel) -> list[str]:
     if isinstance(model, CNN):
         return [f"blocks.{index}.convolution" for index in range(len(model.blocks))]
+    if isinstance(model, MLP):
+        homogeneous = model.config.activation == "relu"
+        return [f"blocks.{index}.linear" for index in range(len(model.blocks) - 1) if homogeneous]
     if not isinstance(model, (SMLP, BMLP)) or model.config.skip or not len(model.blocks):
         return []
     before_norms = range(len(model.blocks) - 1)

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "loop": ["Trained", "train"],
         "ensemble": ["train_ensemble"],
         "together": ["can_train_together", "together_key"],
+        "losses": ["objective"],
         "evaluation": ["Evaluation", "evaluate"],
         "tta": ["TestTimeAugmentation"],
         "examples": ["Examples", "data_digest", "prepare_examples", "training_size"],

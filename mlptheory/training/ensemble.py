@@ -21,7 +21,7 @@ from mlptheory.training.evaluation import Evaluation
 from mlptheory.training.examples import Examples, prepare_examples
 from mlptheory.training.functional import StackedOptimizer
 from mlptheory.training.loop import Trained, require_registered, run_to_end
-from mlptheory.training.losses import hits, smoothed_cross_entropy
+from mlptheory.training.losses import example_losses, hits
 from mlptheory.training.observation import HistoryRow, Observer
 from mlptheory.training.optimizers import build_optimizer, lr_factor, set_lr
 from mlptheory.training.recipe import Recipe
@@ -92,7 +92,7 @@ class Ensemble:
         logits = self.logits(batch.inputs, self._dropout_masks(size))
         if logits.dtype != torch.float64:
             logits = logits.float()
-        examples = smoothed_cross_entropy(logits, batch, recipe.label_smoothing)
+        examples = example_losses(logits, batch, recipe)
         losses = examples.unflatten(0, (members, size)).sum(1) / size
         # Not vmap of grad, under which torch's LayerNorm fails in bfloat16 on a CPU.
         gradients = torch.autograd.grad(losses.sum(), list(parameters.values()))

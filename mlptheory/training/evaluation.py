@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from mlptheory.base.configuration import require_boolean, require_choice
 from mlptheory.base.errors import InputError, invalid
 from mlptheory.data import Dataset, Loader, Normalization
 from mlptheory.training.device import autocast, weight_dtype
+from mlptheory.training.losses import unsmoothed_losses
+from mlptheory.training.recipe import LOSSES
 from mlptheory.training.tta import TestTimeAugmentation, average_over_views
 
 
@@ -27,7 +28,7 @@ class Evaluation:
     Attributes
     ----------
     loss : float
-        Mean cross-entropy without smoothing, in nats.
+        Mean of the loss without smoothing: cross-entropy in nats, or half the squared error summed over classes.
     top1, top5 : float
         Share of examples whose label is the largest logit, or among the five largest (all, if fewer classes).
     n : int
@@ -59,6 +60,7 @@ def evaluate(
     image_size: int | None = None,
     pixel_permutation: int | None = None,
     permute: str = "after",
+    loss: str = "cross_entropy",
     precision: str = "float32",
     batch_size: int = 2048,
     tta: TestTimeAugmentation | None = None,
@@ -80,6 +82,8 @@ def evaluate(
         Seed of the permutation the model was trained under.
     permute : {"after", "before"}
         Whether it comes after resizing or before, as in training.
+    loss : {"cross_entropy", "squared_error"}
+        The recipe's.
     precision : {"float32", "bfloat16", "float64"}
         Of the forward pass; the loss is computed in float32 at least.
     batch_size : int
@@ -101,7 +105,8 @@ def evaluate(
     Raises
     ------
     InputError
-        If the precision is unknown or is not that of the model's weights; if `real_labels` are not one set for each
+        If the loss or the precision is unknown or, where probabilities are averaged, the loss is not one of those;
+        if the precision is not that of the model's weights; if `real_labels` are not one set for each
         example, of classes of the dataset, or are all empty.
 
     Examples
@@ -127,6 +132,9 @@ def evaluate(
         )
     if tta is not None and not isinstance(tta, TestTimeAugmentation):
         raise invalid("tta", tta, "a TestTimeAugmentation or None")
+    require_choice("loss", loss, LOSSES)
+    if loss == "squared_error" and tta is not None and tta.average == "softmax":
+        raise invalid("tta.average", tta.average, "'logits' under the squared error, which is one of logits")
     require_boolean("progress", progress)
     right = None if real_labels is None else _label_sets(real_labels, dataset)
     device = parameter.device
@@ -149,6 +157,7 @@ def evaluate(
             logits = model(inputs)
         return logits if logits.dtype == torch.float64 else logits.float()
 
+    losses = unsmoothed_losses(loss)
     k = min(5, dataset.num_classes)
     loss_sum = torch.zeros((), device=device, dtype=torch.float64 if device.type != "mps" else torch.float32)
     top1 = torch.zeros((), device=device, dtype=torch.int64)
@@ -159,7 +168,7 @@ def evaluate(
     try:
         with autocast("float32", str(device)):
             for logits, targets in _answers(logits_of, loader, tta, progress):
-                loss_sum += F.cross_entropy(logits, targets, reduction="sum")
+                loss_sum += losses(logits, targets).sum()
                 best = logits.topk(k, dim=1).indices
                 hits = best == targets[:, None]
                 top1 += hits[:, 0].sum()

@@ -19,7 +19,7 @@ from mlptheory.training.device import autocast, default_device, resolve_precisio
 from mlptheory.training.evaluation import Evaluation
 from mlptheory.training.examples import prepare_examples
 from mlptheory.training.head import FeatureLoader, Head
-from mlptheory.training.losses import hits, smoothed_cross_entropy
+from mlptheory.training.losses import example_losses, hits
 from mlptheory.training.observation import HistoryRow, Observer
 from mlptheory.training.observation import observers as registered_observers
 from mlptheory.training.optimizers import build_optimizer, lr_factor, set_lr
@@ -125,7 +125,7 @@ class Run(Setting):
                 logits = self.logits(batch.inputs[rows])
             if logits.dtype != torch.float64:
                 logits = logits.float()
-            loss = smoothed_cross_entropy(logits, batch, recipe.label_smoothing, rows).sum() / size
+            loss = example_losses(logits, batch, recipe, rows).sum() / size
             loss.backward()
             self.loss_sum += loss.detach() * size
             self.hits += hits(logits.detach(), batch, rows).sum()

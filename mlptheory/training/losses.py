@@ -2,26 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
 import torch
 from torch.nn import functional as F
 
 from mlptheory.data import Batch
+from mlptheory.training.recipe import Recipe
+
+Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def smoothed_cross_entropy(
-    logits: torch.Tensor, batch: Batch, label_smoothing: float, rows: slice = slice(None)
-) -> torch.Tensor:
-    """Return the training loss of each example, shape (B,), in nats.
+def example_losses(logits: torch.Tensor, batch: Batch, recipe: Recipe, rows: slice = slice(None)) -> torch.Tensor:
+    """Return the training loss of each example, shape (B,); under MixUp λ · loss(y) + (1 - λ) · loss(partner's y).
 
-    Cross-entropy against (1 - α) onehot(y) + α/C; under MixUp λ · CE(y) + (1 - λ) · CE(y of the partner),
-    each smoothed.
+    For cross-entropy that is the loss against the mixed target. For the squared error it exceeds that by
+    λ (1 - λ) |y - y of the partner|² / 2, on which the gradient does not depend.
     """
-    loss = F.cross_entropy(logits, batch.targets[rows], label_smoothing=label_smoothing, reduction="none")
+    loss_of = objective(recipe, reduction="none")
+    loss = loss_of(logits, batch.targets[rows])
     if batch.mix is None or batch.partners is None:
         return loss
-    partner = F.cross_entropy(logits, batch.partners[rows], label_smoothing=label_smoothing, reduction="none")
     mix = batch.mix[rows]
-    return mix * loss + (1 - mix) * partner
+    return mix * loss + (1 - mix) * loss_of(logits, batch.partners[rows])
+
+
+def objective(recipe: Recipe, *, reduction: Literal["mean", "none"] = "mean") -> Objective:
+    r"""Return the recipe's training objective of logits and labels, nothing mixed: what a curvature is taken of.
+
+    With C classes and the smoothed label :math:`y = (1 - \alpha)\, \text{onehot} + \alpha / C`, an example's loss is
+
+    .. math:: -\sum_{c=1}^C y_c \log \operatorname{softmax}(f)_c \quad \text{(cross-entropy, in nats)}
+              \qquad \text{or} \qquad
+              \frac12 \sum_{c=1}^C (f_c - y_c)^2 \quad \text{(squared error)}
+
+    and the objective its mean over examples. The squared error's constants are those of Cohen et al. (2021, "Gradient
+    descent on neural networks typically occurs at the edge of stability"): half the sum over classes.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its `loss` and `label_smoothing` decide.
+    reduction : {"mean", "none"}
+        The mean over the examples, or each example's own.
+
+    Returns
+    -------
+    callable
+        From logits, shape (B, C), and labels, shape (B,), to a scalar or to shape (B,).
+
+    Examples
+    --------
+    >>> from mlptheory.training import Recipe
+    >>> loss = objective(Recipe(loss="squared_error", label_smoothing=0.0))
+    >>> loss(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 1])).item()
+    0.25
+    """
+    return partial(_LOSSES[recipe.loss], label_smoothing=recipe.label_smoothing, reduction=reduction)
+
+
+def unsmoothed_losses(loss: str) -> Objective:
+    """Return the loss of each example without smoothing, by which a model is evaluated."""
+    return partial(_LOSSES[loss], reduction="none")
+
+
+def squared_error(
+    logits: torch.Tensor, targets: torch.Tensor, *, label_smoothing: float = 0.0, reduction: str = "mean"
+) -> torch.Tensor:
+    """Return half the sum over classes of squared distances from a smoothed label; see `objective`."""
+    spread = label_smoothing / logits.shape[1]
+    # Not one_hot, which waits for the device and which vmap does not take.
+    is_label = torch.arange(logits.shape[1], device=logits.device) == targets[:, None]
+    smoothed = (1 - label_smoothing) * is_label.to(logits.dtype) + spread
+    losses = (logits - smoothed).square().sum(dim=1) / 2
+    return losses if reduction == "none" else losses.mean()
+
+
+_LOSSES = {"cross_entropy": F.cross_entropy, "squared_error": squared_error}
 
 
 def hits(logits: torch.Tensor, batch: Batch, rows: slice = slice(None)) -> torch.Tensor:

@@ -22,6 +22,9 @@ from mlptheory.models import ModelConfig
 DEFAULT_BETAS = {"lion": (0.9, 0.99), "adamw": (0.9, 0.999)}
 """Decays of the moments, where a recipe does not say."""
 
+LOSSES = ("cross_entropy", "squared_error")
+"""What a model can be trained on and evaluated by."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -196,6 +199,8 @@ class Recipe:
         How long, in what portions.
     schedule : ScheduleConfig
         How the learning rate moves.
+    loss : {"cross_entropy", "squared_error"}
+        Of an example: cross-entropy in nats, or 1/2 Σ_c (f_c - y_c)² of logits f and the smoothed one-hot label y.
     label_smoothing : float
         Share α of the target's mass spread evenly over all classes.
     precision : {"auto", "float32", "bfloat16", "float64"}
@@ -220,6 +225,7 @@ class Recipe:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    loss: Literal["cross_entropy", "squared_error"] = "cross_entropy"
     label_smoothing: float = 0.3
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     start: Literal["initialization", "parent", "body"] = "initialization"
@@ -231,6 +237,7 @@ class Recipe:
             kind = part.default_factory
             if isinstance(kind, type) and not isinstance(getattr(self, part.name), kind):
                 raise invalid(part.name, getattr(self, part.name), f"a {kind.__name__}")
+        require_choice("loss", self.loss, LOSSES)
         require_number("label_smoothing", self.label_smoothing, 0, 1)
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16", "float64"))
         require_choice("start", self.start, ("initialization", "parent", "body"))

@@ -123,6 +123,7 @@ class Setting:
             image_size=self.recipe.data.image_size,
             pixel_permutation=self.recipe.data.pixel_permutation,
             permute=self.recipe.data.permute,
+            loss=self.recipe.loss,
             precision=self.precision,
         )
 

@@ -10,7 +10,7 @@ from mlptheory.base.errors import InputError, invalid
 from mlptheory.models.names import RESNETS
 from mlptheory.training.recipe import Recipe
 
-FAMILIES = ("S", "B", "CNN", "Linear")
+FAMILIES = ("S", "B", "MLP", "CNN", "Linear")
 """Of models that keep nothing between steps but their parameters."""
 
 

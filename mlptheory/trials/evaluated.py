@@ -54,8 +54,9 @@ def evaluate_run(
     Returns
     -------
     dict
-        Plain data: the figures ("loss" in nats, "top1", "top5" and "real" as shares, "n", "n_real"), and what they are
-        of: the digest of the record and the SHA-256 of the weights, split, views, data digest, versions and hardware.
+        Plain data: the figures ("loss" the recipe's, without smoothing, "top1", "top5" and "real" as shares, "n",
+        "n_real"), and what they are of: the digest of the record and the SHA-256 of the weights, split, views, data
+        digest, versions and hardware.
 
     Raises
     ------
@@ -78,6 +79,7 @@ def evaluate_run(
         image_size=recipe.data.image_size,
         pixel_permutation=recipe.data.pixel_permutation,
         permute=recipe.data.permute,
+        loss=recipe.loss,
         precision=recipe.precision,
         tta=tta,
         real_labels=real_labels,

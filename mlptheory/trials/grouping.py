@@ -54,8 +54,8 @@ def group_trials(trials: Sequence[Trial], device: str) -> tuple[tuple[int, ...],
     B-2/Wi-64 and batch 16, 1.1 to 1.6 at batch 128, 1.4 to 1.7 at B-2/Wi-128 and batch 4, 2.0 to 2.3 at Linear and
     batch 1024, but 0.9 to 1.1 at B-2/Wi-64 and batch 512 and 0.8 to 0.9 at B-3/Wi-256 and batch 4. On CUDA it is taken
     to be so for MLPs with batches of at most 4096, which has not been measured; elsewhere nowhere. Parameters are
-    those the model's name tells, D · W² (S-MLP) or D · 2k · W² (B-MLP), without first layer, last layer and vectors,
-    so that the rule needs no data.
+    those the model's name tells, D · W² (S-MLP), D · 2k · W² (B-MLP) or (D - 1) · W² (MLP), without first layer, last
+    layer and vectors, so that the rule needs no data.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def _is_grouped(trial: Trial, device: str) -> bool:
 
 def _pays(recipe: Recipe, device: str) -> bool:
     name, batch_size = recipe.model.parsed, recipe.budget.batch_size
-    if name.family not in ("S", "B", "Linear"):
+    if name.family not in ("S", "B", "MLP", "Linear"):
         return False
     if device == "cuda":
         return batch_size <= CUDA_BATCH_SIZE
@@ -151,7 +151,7 @@ def _told_parameters(name: ParsedName) -> int:
     if name.depth is None or name.width is None:
         return 0
     matrix = name.width**2 if name.expansion is None else 2 * name.expansion * name.width**2
-    return name.depth * matrix
+    return (name.depth - (name.family == "MLP")) * matrix
 
 
 def _balanced(members: Sequence[Trial]) -> Iterator[Sequence[Trial]]:

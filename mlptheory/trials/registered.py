@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from mlptheory.base.configuration import from_plain, require_number
 from mlptheory.base.errors import InputError
@@ -25,7 +23,7 @@ from mlptheory.measures import (
     weight_norm,
 )
 from mlptheory.models import scale_invariant_parameters
-from mlptheory.training import Recipe, TestTimeAugmentation, TrainingState, evaluate, observers
+from mlptheory.training import Recipe, TestTimeAugmentation, TrainingState, evaluate, objective, observers
 from mlptheory.training.device import autocast
 from mlptheory.trials import (  # noqa: F401, as importing registers
     registered_accuracy,
@@ -76,6 +74,7 @@ def measure_excess_loss(context: MeasureContext) -> Mapping[str, float]:
         raise InputError("measure = 'excess_loss': expected a trial with a recipe")
     if recipe.data.name != "teacher":
         raise InputError(f"measure = 'excess_loss': expected the dataset 'teacher', found {recipe.data.name!r}")
+    _require_cross_entropy("measure = 'excess_loss'", recipe)
     logits = logits_of_test_images(context.model, context.examples, recipe.data)
     return {"excess_loss": excess_loss(teacher_probabilities(test.images), logits)}
 
@@ -100,6 +99,7 @@ def measure_test_time_augmentation(context: MeasureContext, **views: Any) -> Map
         image_size=recipe.data.image_size,
         pixel_permutation=recipe.data.pixel_permutation,
         permute=recipe.data.permute,
+        loss=recipe.loss,
         precision=recipe.precision,
         tta=tta,
     )
@@ -119,7 +119,7 @@ def measure_gradient_noise_scale(context: MeasureContext, examples: int = 256) -
     """Noise scale of the training objective's gradient on fixed training examples, with its 95 % interval."""
     model, recipe = trained_model(context, "gradient_noise_scale")
     batch = training_examples(model, context.examples, recipe, examples)
-    loss = partial(F.cross_entropy, label_smoothing=recipe.label_smoothing, reduction="none")
+    loss = objective(recipe, reduction="none")
     noise = gradient_noise_scale(model, loss, batch.inputs, batch.targets)
     return {"noise_scale": noise.noise_scale, "noise_scale_low": noise.low, "noise_scale_high": noise.high}
 
@@ -129,14 +129,18 @@ def _objective_value(model: nn.Module, batch: Batch, recipe: Recipe) -> float:
     """Return the training objective of a batch, nothing augmented or dropped, whatever the precision of training."""
     with evaluating(model), autocast("float32", str(batch.inputs.device)):
         logits = model(batch.inputs)
-    return F.cross_entropy(logits, batch.targets, label_smoothing=recipe.label_smoothing).item()
+    return objective(recipe)(logits, batch.targets).item()
 
 
 def _top_of_hessian(model: nn.Module, batch: Batch, recipe: Recipe) -> HessianEigenvalues:
-    """Return the top of the Hessian of the training objective: smoothed cross-entropy, nothing augmented or dropped."""
-    loss = partial(F.cross_entropy, label_smoothing=recipe.label_smoothing)
+    """Return the top of the Hessian of the training objective, labels smoothed, nothing augmented or dropped."""
     with evaluating(model):
-        return hessian_top_eigenvalues(model, loss, batch.inputs, batch.targets)
+        return hessian_top_eigenvalues(model, objective(recipe), batch.inputs, batch.targets)
+
+
+def _require_cross_entropy(what: str, recipe: Recipe) -> None:
+    if recipe.loss != "cross_entropy":
+        raise InputError(f"{what}: expected a recipe whose loss is 'cross_entropy', found {recipe.loss!r}")
 
 
 def _sharpness(found: HessianEigenvalues) -> float:
@@ -156,6 +160,8 @@ def observe_weights(state: TrainingState) -> Mapping[str, float]:
 def observe_sharpness(state: TrainingState, remaining: float, examples: int = 256) -> Mapping[str, float]:
     """Largest eigenvalue of the training objective's Hessian, look by look, and at a given value of the objective.
 
+    Of models trained on cross-entropy only, whose loss of chance is log C for C classes.
+
     The target is where the share `remaining` of the way is left from the loss of chance to the smallest that smoothed
     labels allow. Objective and Hessian are over the same fixed training examples (smoothed cross-entropy, nothing
     augmented or dropped), after the first step and until the objective L is at the target. With L₁ > target ≥ L₂ at two
@@ -168,6 +174,7 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
     parameters.
     """
     require_number("remaining", remaining, 0, 1, low_open=True, high_open=True)
+    _require_cross_entropy("observer = 'sharpness'", state.recipe)
     classes = state.examples.train.num_classes
     least = smallest_loss(classes, state.recipe.label_smoothing)
     target_loss = least + remaining * (math.log(classes) - least)

@@ -27,6 +27,8 @@ def test_macs_of_mlps_are_their_matrices(shape, options, twin):
         twin("count_flops", count_flops(meta, shape), 2 * standard, rtol=0)
         real = build(f"S-{depth}/Wi-{width}", image_size=shape[1:], channels=shape[0], num_classes=13, **options)
         assert count_macs(real, shape) == standard
+        plain = d * width + (depth - 1) * width**2 + width * 13
+        assert count_macs(_meta(f"MLP-{depth}/Wi-{width}", shape, 13, **options), shape) == plain
         for expansion in (1, 4):
             bottleneck = d * width + depth * 2 * expansion * width**2 + width * 13
             name = f"B-{depth}/Wi-{width}/E-{expansion}"

@@ -46,6 +46,7 @@ def _mlp(name, **options):
 MODELS = {
     "S-MLP": (lambda: _mlp("S-2/Wi-5"), "embedding"),
     "B-MLP": (lambda: _mlp("B-1/Wi-4/E-2", dropout=0.5).eval(), "embedding"),
+    "MLP": (lambda: _mlp("MLP-2/Wi-5"), "blocks.0.linear"),
     "NTK": (lambda: _mlp("B-1/Wi-4", parametrization="ntk"), "embedding"),
     "softmax regression": (lambda: _mlp("Linear"), "head"),
     "muP softmax": (lambda: _mlp("S-1/Wi-8", parametrization="mup", base_width=2), "embedding"),

@@ -37,6 +37,7 @@ def test_groups_are_the_stream_and_what_each_bottleneck_is_wide():
     ]
     assert list(hidden_groups(mlp("S"))) == ["embedding", "blocks.0.linear", "blocks.1.linear", "blocks.2.linear"]
     assert list(hidden_groups(mlp("S, skip"))) == ["embedding"]
+    assert list(hidden_groups(mlp("MLP"))) == ["blocks.0.linear", "blocks.1.linear", "blocks.2.linear"]
 
 
 def _chain():

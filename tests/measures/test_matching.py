@@ -35,7 +35,7 @@ def test_a_permuted_copy_is_put_in_order_to_the_last_bit(name, seed):
         assert torch.equal(matching.model.state_dict()[key], value)
 
 
-@pytest.mark.parametrize("name", ["S-3/Wi-64", "B-2/Wi-32"])
+@pytest.mark.parametrize("name", ["S-3/Wi-64", "B-2/Wi-32", "MLP-2/Wi-64"])
 def test_a_permuted_copy_of_a_net_as_it_is_drawn_has_no_barrier_once_matched(name):
     model = build(name, image_size=4, channels=1, num_classes=5)
     copied = permute_hidden_units(model, random_permutations(model, 1))

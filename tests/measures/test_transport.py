@@ -9,7 +9,7 @@ from mlptheory.measures import transport_first_layer
 from mlptheory.models import build
 
 SHAPE = (2, 3, 4)
-NAMES = {"S-2/Wi-5": "embedding", "B-1/Wi-4/E-2": "embedding", "Linear": "head"}
+NAMES = {"S-2/Wi-5": "embedding", "B-1/Wi-4/E-2": "embedding", "MLP-2/Wi-5": "blocks.0.linear", "Linear": "head"}
 
 
 def _model(name="S-2/Wi-5", **options):

@@ -17,6 +17,7 @@ MODELS = [
     ("B-1/Wi-6/E-2", {"norm": "batch", "dropout": 0.5, "output_scale": 3.0, "skip": False, "activation": "relu"}),
     ("S-3/Wi-5", {"norm": "none", "parametrization": "ntk"}),
     ("S-2/Wi-8", {"variant": "authors", "parametrization": "mup", "base_width": 4}),
+    ("MLP-2/Wi-8", {"activation": "tanh", "norm": "none"}),
     ("CNN-2/Wi-8", {"norm": "batch"}),
     ("Linear", {"norm": "none"}),
 ]

@@ -23,6 +23,8 @@ def test_it_goes_to_json_and_back():
         ({"name": "B-6/Wi-8"}, "gelu", True),
         ({"name": "B-6/Wi-8", "skip": False, "activation": "relu"}, "relu", False),
         ({"name": "CNN-3/Wi-8"}, "gelu", False),
+        ({"name": "MLP-3/Wi-8"}, "relu", False),
+        ({"name": "MLP-3/Wi-8", "skip": False, "activation": "tanh"}, "tanh", False),
         ({"name": "ResNet-18", "norm": "batch"}, "relu", True),
         ({"name": "ResNet-152", "norm": "batch", "activation": "relu", "skip": True}, "relu", True),
     ],
@@ -38,7 +40,8 @@ def test_what_is_left_open_is_the_architectures_choice(options, activation, skip
     [
         ({"norm": "layr"}, "norm = 'layr': unknown; did you mean 'layer'? (allowed: layer, batch, none)"),
         ({"norm": None}, "norm = None: unknown; did you mean 'none'? (allowed: layer, batch, none)"),
-        ({"activation": "tanh"}, "activation = 'tanh': unknown (allowed: gelu, relu)"),
+        ({"activation": "sine"}, "activation = 'sine': unknown (allowed: gelu, relu, tanh)"),
+        ({"name": "ResNet-18", "norm": "batch", "activation": "tanh"}, "activation = 'tanh': expected None or 'relu'"),
         ({"parametrization": "muP"}, "did you mean 'mup'? (allowed: standard, ntk, mup)"),
         ({"variant": "author"}, "did you mean 'authors'? (allowed: paper, authors)"),
         ({"dropout": 1.0}, "dropout = 1.0: expected a probability in [0, 1)"),
@@ -53,6 +56,8 @@ def test_what_is_left_open_is_the_architectures_choice(options, activation, skip
         ({"base_width": True}, "base_width = True: expected an integer of at least 1"),
         ({"name": "CNN-3/Wi-32", "skip": True}, "skip = True: expected False or None for 'CNN-3/Wi-32'"),
         ({"name": "CNN-3/Wi-32", "variant": "authors"}, "variant = 'authors': expected 'paper' for 'CNN-3/Wi-32'"),
+        ({"name": "MLP-3/Wi-32", "skip": True}, "skip = True: expected False or None for 'MLP-3/Wi-32'"),
+        ({"name": "MLP-3/Wi-32", "variant": "authors"}, "variant = 'authors': expected 'paper' for 'MLP-3/Wi-32'"),
         ({"name": "B-x/Wi-32"}, "model = 'B-x/Wi-32': malformed name"),
     ],
 )

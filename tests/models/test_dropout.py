@@ -7,7 +7,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from mlptheory.base import InputError
 from mlptheory.models import KeyedDropout, build, dropout_masks, set_dropout_key
 
-NAMES = ["S-2/Wi-16", "B-2/Wi-16", "CNN-2/Wi-16"]
+NAMES = ["S-2/Wi-16", "B-2/Wi-16", "MLP-2/Wi-16", "CNN-2/Wi-16"]
 
 
 def model_and_images(name, rows=10, p=0.4, **options):

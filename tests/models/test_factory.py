@@ -6,7 +6,7 @@ from torch import nn
 from mlptheory.base import InputError
 from mlptheory.models import ModelConfig, build, count_parameters, model_from_config, models
 
-NAMES = ["S-2/Wi-16", "B-2/Wi-16", "CNN-2/Wi-16"]
+NAMES = ["S-2/Wi-16", "B-2/Wi-16", "MLP-2/Wi-16", "CNN-2/Wi-16"]
 SMALL = {"image_size": 4, "channels": 1, "num_classes": 3}
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy.special import erf
 
 from mlptheory.base import InputError
-from mlptheory.models import BMLP, CNN, SMLP, ModelConfig, build, count_parameters
+from mlptheory.models import BMLP, CNN, MLP, SMLP, ModelConfig, build, count_parameters, set_dropout_key
 
 
 def scrambled(model, seed=0):
@@ -105,6 +105,78 @@ def test_forward_equals_the_formulas(shape):
         np.testing.assert_allclose(model(x).detach().numpy(), expected, rtol=1e-12, atol=1e-12, err_msg=repr(options))
 
 
+@pytest.mark.parametrize("parametrization", ["standard", "ntk", "mup"])
+@pytest.mark.parametrize("norm", ["layer", "batch", "none"])
+@pytest.mark.parametrize("activation", ["tanh", "gelu", "relu", None])
+@pytest.mark.parametrize(("depth", "width"), [(1, 1), (1, 6), (3, 5)])
+def test_the_plain_mlp_has_an_activation_after_every_layer_but_the_head(
+    depth, width, activation, norm, parametrization
+):
+    options = {"norm": norm, "activation": activation, "parametrization": parametrization, "base_width": 2}
+    model = build(f"MLP-{depth}/Wi-{width}", image_size=(4, 2), num_classes=4, output_scale=2.5, **options)
+    model, x = scrambled(model), images(5, (3, 4, 2))
+    if norm == "batch":
+        with torch.no_grad():
+            model(x)
+        model.eval()
+    p = {name: value.numpy() for name, value in model.state_dict().items()}
+    # Forward scales by hand: NTK divides by the root of the fan-in, muP the head by the ratio of widths.
+    ntk, mup = parametrization == "ntk", parametrization == "mup"
+
+    def layer(path, z, scale=1.0):
+        scale = 1 / np.sqrt(z.shape[1]) if ntk else scale
+        return np.einsum("ni,oi->no", z, p[f"{path}.weight"]) * scale + p[f"{path}.bias"] * (0.1 if ntk else 1)
+
+    def normed(path, z):
+        if norm == "none":
+            return z
+        if norm == "batch":
+            z = (z - p[f"{path}.running_mean"]) / np.sqrt(p[f"{path}.running_var"] + 1e-5)
+        else:
+            z = (z - z.mean(1, keepdims=True)) / np.sqrt(z.var(1, keepdims=True) + 1e-5)
+        return z * p[f"{path}.weight"] + p[f"{path}.bias"]
+
+    sigma = {"tanh": np.tanh, "gelu": gelu, "relu": relu, None: relu}[activation]
+    z = sigma(layer("blocks.0.linear", x.numpy().reshape(5, -1)))
+    for index in range(1, depth):
+        z = sigma(layer(f"blocks.{index}.linear", normed(f"blocks.{index}.norm", z)))
+    expected = 2.5 * layer("head", z, scale=2 / width if mup else 1.0)
+    np.testing.assert_allclose(model(x).detach().numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_plain_mlp_is_the_sequential_of_the_textbooks():
+    model = build("MLP-2/Wi-200", image_size=32, num_classes=10, norm="none", activation="tanh")
+    layers = [torch.nn.Linear(3072, 200), torch.nn.Linear(200, 200), torch.nn.Linear(200, 10)]
+    tanh = torch.nn.Tanh()
+    twin = torch.nn.Sequential(torch.nn.Flatten(), layers[0], tanh, layers[1], tanh, layers[2])
+    for own, other in zip(model.parameters(), twin.parameters(), strict=True):
+        other.data.copy_(own.data)
+    x = images(3, (3, 32, 32)).float()
+    assert torch.equal(model(x), twin(x))
+    assert count_parameters(model) == 3073 * 200 + 201 * 200 + 201 * 10
+    assert model.first_layer == "blocks.0.linear"
+
+
+def test_dropout_follows_every_activation_of_the_plain_mlp():
+    model = build("MLP-3/Wi-64", image_size=2, num_classes=3, dropout=0.5, activation="tanh")
+    set_dropout_key(model, seed=0, step=0, rows=slice(0, 20), batch_size=20)
+    found = model.intermediates(images(20, (3, 2, 2)).float())
+    shares = [(found[f"block{index}"] == 0).double().mean().item() for index in range(3)]
+    assert all(0.4 < share < 0.6 for share in shares), shares
+    kept = model.eval().intermediates(images(20, (3, 2, 2)).float())
+    assert not any((kept[f"block{index}"] == 0).any() for index in range(3))
+
+
+@pytest.mark.parametrize("name", ["S-2/Wi-6", "B-2/Wi-6"])
+def test_tanh_in_the_papers_networks(name):
+    model = scrambled(build(name, image_size=2, num_classes=3, activation="tanh", norm="none", skip=False))
+    x = images(4, (3, 2, 2))
+    z = model.embedding(x.flatten(1))
+    for block in model.blocks:
+        z = torch.tanh(block.linear(z)) if name[0] == "S" else block.contract(torch.tanh(block.expand(z)))
+    torch.testing.assert_close(model(x), model.head(z), rtol=1e-12, atol=1e-12)
+
+
 def test_batch_norm_uses_the_batch_in_training_and_running_statistics_in_evaluation():
     model = scrambled(build("S-1/Wi-6", image_size=2, num_classes=3, norm="batch"))
     x = images(7, (3, 2, 2))
@@ -125,6 +197,8 @@ def test_batch_norm_uses_the_batch_in_training_and_running_statistics_in_evaluat
         ("S-2/Wi-8", {}, ["embedding", "block0", "block1", "logits"]),
         ("S-2/Wi-8", {"variant": "authors"}, ["embedding", "block0", "logits"]),
         ("B-3/Wi-8", {"output_scale": 3.0}, ["embedding", "block0", "block1", "block2", "logits"]),
+        ("MLP-3/Wi-8", {"output_scale": 3.0}, ["block0", "block1", "block2", "logits"]),
+        ("MLP-1/Wi-8", {"norm": "none", "activation": "tanh"}, ["block0", "logits"]),
         ("CNN-2/Wi-8", {"parametrization": "mup"}, ["block0", "block1", "pooled", "logits"]),
     ],
 )
@@ -174,7 +248,7 @@ def test_batch_norm_and_no_norm_change_the_count_by_the_scales_and_shifts():
     assert counts["layer"] == counts["batch"] == counts["none"] + 3 * 2 * 16
 
 
-@pytest.mark.parametrize("name", ["S-2/Wi-8", "B-2/Wi-8", "CNN-2/Wi-8"])
+@pytest.mark.parametrize("name", ["S-2/Wi-8", "B-2/Wi-8", "MLP-2/Wi-8", "CNN-2/Wi-8"])
 @pytest.mark.parametrize(
     ("x", "message"),
     [
@@ -213,7 +287,9 @@ def test_the_classes_can_be_built_directly_with_a_seed():
     assert isinstance(build("B-1/Wi-4", image_size=2, num_classes=3), BMLP)
 
 
-@pytest.mark.parametrize(("kind", "name"), [(SMLP, "B-2/Wi-4"), (BMLP, "S-2/Wi-4"), (CNN, "S-2/Wi-4")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(SMLP, "B-2/Wi-4"), (BMLP, "S-2/Wi-4"), (MLP, "S-2/Wi-4"), (CNN, "S-2/Wi-4")]
+)
 def test_the_classes_take_names_of_their_own_family(kind, name):
     with pytest.raises(InputError, match=f"model = '{name}': expected a name of the family .* for {kind.__name__}"):
         kind(ModelConfig(name=name), (1, 2, 2), 3)

@@ -40,7 +40,12 @@ def growth(name, parametrization, optimizer, widths, steps=4):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
     ("name", "widths"),
-    [("S-3/Wi-{}", (32, 64, 128, 256)), ("B-2/Wi-{}", (32, 64, 128, 256)), ("CNN-2/Wi-{}", (8, 16, 32, 64))],
+    [
+        ("S-3/Wi-{}", (32, 64, 128, 256)),
+        ("B-2/Wi-{}", (32, 64, 128, 256)),
+        ("MLP-3/Wi-{}", (32, 64, 128, 256)),
+        ("CNN-2/Wi-{}", (8, 16, 32, 64)),
+    ],
 )
 def test_coordinate_check(name, widths, optimizer):
     mup = growth(name, "mup", optimizer, widths)
@@ -64,6 +69,22 @@ def test_only_mup_has_multipliers(parametrization, optimizer):
     factors = lr_multipliers(model, optimizer)
     assert list(factors) == [name for name, _ in model.named_parameters()]
     assert set(factors.values()) == {1.0}
+
+
+def test_mup_multipliers_of_the_plain_mlp_are_those_of_input_hidden_and_output():
+    model = build("MLP-2/Wi-64", image_size=2, num_classes=3, parametrization="mup", base_width=16)
+    factors = {
+        "blocks.0.linear.weight": (4, 1),
+        "blocks.0.linear.bias": (4, 1),
+        "blocks.1.norm.weight": (4, 1),
+        "blocks.1.norm.bias": (4, 1),
+        "blocks.1.linear.weight": (1, 1 / 4),
+        "blocks.1.linear.bias": (4, 1),
+        "head.weight": (4, 1),
+        "head.bias": (1, 1),
+    }
+    assert lr_multipliers(model, "sgd") == {name: sgd for name, (sgd, _) in factors.items()}
+    assert lr_multipliers(model, "lion") == {name: lion for name, (_, lion) in factors.items()}
 
 
 def test_mup_multipliers_name_every_parameter():

@@ -25,6 +25,7 @@ def registered():
         ("B-12/Wi-1024", "B", 12, 1024, 4),
         ("B-6/Wi-512/E-2", "B", 6, 512, 2),
         ("CNN-3/Wi-32", "CNN", 3, 32, None),
+        ("MLP-2/Wi-200", "MLP", 2, 200, None),
         ("B-1/Wi-1/E-1", "B", 1, 1, 1),
     ],
 )
@@ -38,6 +39,7 @@ def test_a_name_says_family_depth_width_and_expansion(name, family, depth, width
         "",
         "B",
         "S",
+        "MLP",
         "B-6",
         "B-6/Wi-",
         "B-/Wi-256",
@@ -71,6 +73,7 @@ def test_a_malformed_name_is_refused_with_the_pattern_on_one_line(name):
         ("S-6/Wi1024", "S-6/Wi-1024"),
         ("cnn-3/wi-32", "CNN-3/Wi-32"),
         ("BMLP-6/Wi-512", "B-6/Wi-512"),
+        ("mlp-2/wi-200", "MLP-2/Wi-200"),
     ],
 )
 def test_the_message_offers_the_name_that_was_meant(name, meant):
@@ -87,7 +90,7 @@ def test_zero_is_refused(name, what):
         parse_name(name)
 
 
-@pytest.mark.parametrize("name", ["S-6/Wi-1024/E-4", "CNN-3/Wi-32/E-4"])
+@pytest.mark.parametrize("name", ["S-6/Wi-1024/E-4", "MLP-2/Wi-32/E-4", "CNN-3/Wi-32/E-4"])
 def test_only_bottlenecks_expand(name):
     with pytest.raises(InputError, match="no expansion, which only B-MLPs have"):
         parse_name(name)

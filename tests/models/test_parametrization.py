@@ -46,7 +46,7 @@ def test_standard_convolutions_are_pytorchs_default_bit_for_bit():
         assert torch.equal(one.bias, theirs.bias)
 
 
-@pytest.mark.parametrize("name", ["S-2/Wi-64", "B-2/Wi-64", "CNN-2/Wi-64"])
+@pytest.mark.parametrize("name", ["S-2/Wi-64", "B-2/Wi-64", "MLP-2/Wi-64", "CNN-2/Wi-64"])
 def test_mup_at_the_base_width_is_standard_bit_for_bit(name):
     options = {"image_size": 4, "num_classes": 5, "seed": 1}
     standard, mup = build(name, **options), build(name, parametrization="mup", base_width=64, **options)

@@ -84,6 +84,9 @@ RECIPES = {
         optimizer=replace(SGD, weight_decay=0.1, clip_norm=0.5),
         schedule=COSINE,
     ),
+    "adamw, plain MLP with tanh, dropout": _recipe(
+        model=ModelConfig(name="MLP-2/Wi-7", norm="none", activation="tanh", dropout=0.2), optimizer=ADAMW
+    ),
     "sgd without momentum": _recipe(optimizer=replace(SGD, momentum=0.0)),
     "lion, CNN, decay, clipping, warm-up": _recipe(
         model=CNN,
@@ -101,6 +104,12 @@ RECIPES = {
     ),
     "sgd, MixUp per example, label noise, validation": _recipe(
         data=DataConfig(name="tiny", n=31, validation=6, label_noise=0.4, pixel_permutation=2),
+        optimizer=SGD,
+        augmentation=Augmentation(mixup=0.4, mixup_per="example"),
+    ),
+    "sgd, squared error, MixUp per example, validation": _recipe(
+        data=DataConfig(name="tiny", n=31, validation=6),
+        loss="squared_error",
         optimizer=SGD,
         augmentation=Augmentation(mixup=0.4, mixup_per="example"),
     ),
@@ -360,6 +369,10 @@ def test_another_ensembles_checkpoint_is_ignored(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"loss": "squared_error"},
+            r"recipes\[1\]\.loss = 'squared_error': expected 'cross_entropy', as the first has",
+        ),
         ({"label_smoothing": 0.1}, r"recipes\[1\]\.label_smoothing = 0\.1: expected 0\.3, as the first has"),
         ({"optimizer": replace(LION, name="adamw")}, r"recipes\[1\]\.optimizer\.name = 'adamw': expected 'lion'"),
         ({"model": replace(BMLP, dropout=0.1)}, r"recipes\[1\]\.model\.dropout = 0\.1: expected 0\.0"),

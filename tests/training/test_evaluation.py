@@ -6,9 +6,10 @@ from torch import nn
 from mlptheory.base import InputError
 from mlptheory.data import Dataset, Normalization, load, pixel_permutation
 from mlptheory.models import build
-from mlptheory.training import evaluate
+from mlptheory.training import TestTimeAugmentation, evaluate
 
 NORMALIZATION = Normalization(mean=(0.4, 0.6), std=(0.2, 0.3))
+STILL = TestTimeAugmentation(views=2, crop_scale=(1.0, 1.0))
 
 
 class _Table(nn.Module):
@@ -51,6 +52,33 @@ def test_evaluation_equals_a_count_by_hand_in_batches_of_any_size(classes):
         assert (found.top1, found.top5, found.n) == (top1, top5, 61)
         assert found.loss == pytest.approx(loss, rel=1e-6)
         assert np.array_equal(found.predictions, logits.argmax(1).numpy())
+
+
+@pytest.mark.parametrize("batch_size", [7, 61])
+def test_the_squared_error_is_half_the_sum_over_classes_without_smoothing(batch_size):
+    draw = torch.Generator().manual_seed(3)
+    logits = torch.randn(61, 5, generator=draw, dtype=torch.float64)
+    dataset = _dataset(torch.randint(5, (61,), generator=draw), 5)
+    identity = Normalization(mean=(0.0,), std=(1.0,))
+    arguments = {"normalization": identity, "precision": "float64", "batch_size": batch_size}
+    found = evaluate(_Table(logits), dataset, loss="squared_error", **arguments)
+    expected = 0.0
+    for row, label in zip(logits.tolist(), dataset.labels.tolist(), strict=True):
+        expected += sum((value - (index == label)) ** 2 for index, value in enumerate(row)) / 2
+    assert found.loss == pytest.approx(expected / 61, rel=1e-13)
+    assert found.top1 == evaluate(_Table(logits), dataset, **arguments).top1
+    views = evaluate(_Table(logits), dataset, loss="squared_error", tta=STILL, **arguments)
+    assert views.loss == pytest.approx(expected / 61, rel=1e-13)
+
+
+def test_losses_that_do_not_exist_and_averages_they_do_not_take_are_refused():
+    dataset, identity = _dataset(torch.zeros(4, dtype=torch.int64), 2), Normalization(mean=(0.0,), std=(1.0,))
+    model = _Table(torch.zeros(4, 2))
+    with pytest.raises(InputError, match=r"loss = 'mse': unknown \(allowed: cross_entropy, squared_error\)"):
+        evaluate(model, dataset, normalization=identity, loss="mse")
+    averaged = TestTimeAugmentation(views=2, average="softmax")
+    with pytest.raises(InputError, match=r"tta\.average = 'softmax': expected 'logits' under the squared error"):
+        evaluate(model, dataset, normalization=identity, loss="squared_error", tta=averaged)
 
 
 @pytest.mark.parametrize("permute", ["after", "before"])

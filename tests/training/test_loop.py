@@ -54,6 +54,24 @@ RECIPES = {
         label_smoothing=0.0,
         precision="float64",
     ),
+    "sgd, squared error, smoothed": Recipe(
+        data=DataConfig(name="tiny"),
+        model=ModelConfig(name="B-1/Wi-6"),
+        optimizer=OptimizerConfig(name="sgd", lr=0.05),
+        budget=BudgetConfig(amount=2, batch_size=16),
+        loss="squared_error",
+        label_smoothing=0.2,
+        precision="float64",
+    ),
+    "adamw, squared error, MixUp per example": Recipe(
+        data=DataConfig(name="tiny"),
+        model=ModelConfig(name="S-2/Wi-7"),
+        augmentation=Augmentation(mixup=0.4, mixup_per="example"),
+        optimizer=OptimizerConfig(name="adamw", lr=1e-2),
+        budget=BudgetConfig(amount=2, batch_size=12),
+        loss="squared_error",
+        precision="float64",
+    ),
     "sgd, a faster head": Recipe(
         data=DataConfig(name="tiny"),
         model=ModelConfig(name="B-1/Wi-6", parametrization="mup", base_width=2),
@@ -117,8 +135,13 @@ def plain_training(recipe, numpy_optimizer):
                 other[torch.arange(len(labels)), batch.partners] = 1
                 labels = batch.mix[:, None] * labels + (1 - batch.mix[:, None]) * other
             smooth = (1 - recipe.label_smoothing) * labels + recipe.label_smoothing / classes
-            log_p = logits - logits.exp().sum(1, keepdim=True).log()
-            loss = -(smooth * log_p).sum(1)
+            if recipe.loss == "squared_error":
+                # Against the mixed label, on whose variance over the two labels the gradient does not depend.
+                variance = (1 - recipe.label_smoothing) ** 2 * (labels.sum(1) - (labels**2).sum(1))
+                loss = ((logits - smooth) ** 2).sum(1) / 2 + variance / 2
+            else:
+                log_p = logits - logits.exp().sum(1, keepdim=True).log()
+                loss = -(smooth * log_p).sum(1)
             losses += loss.tolist()
             hits += labels[torch.arange(len(labels)), logits.argmax(1)].tolist()
             found = torch.autograd.grad(loss.mean(), list(weights.values()))

@@ -71,7 +71,7 @@ def test_both_runs_are_the_training_loops_own(optimizer):
     assert found.wrong.weights[-1] == _largest(plain, _trained_apart(recipe, 5, 6))
 
 
-@pytest.mark.parametrize("model", ["S-2/Wi-32", "B-2/Wi-32", "Linear"])
+@pytest.mark.parametrize("model", ["S-2/Wi-32", "B-2/Wi-32", "MLP-2/Wi-32", "Linear"])
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_one_trajectory_for_two_hundred_steps(optimizer, model):
     found = train_permuted(_recipe(optimizer, model, steps=200), permutation=5, wrong=6, device="cpu")

@@ -50,6 +50,7 @@ APART = {
     "batch size": {"budget": BudgetConfig(amount=1, batch_size=9)},
     "length": {"budget": BudgetConfig(amount=2, batch_size=8)},
     "schedule": {"schedule": ScheduleConfig(name="cosine")},
+    "loss": {"loss": "squared_error"},
     "smoothing": {"label_smoothing": 0.1},
     "precision": {"precision": "float64"},
 }
@@ -119,6 +120,9 @@ def test_equal_trials_take_one_place():
         ("B-1/Wi-100", 126, False),
         ("S-1/Wi-547", 1, True),
         ("S-1/Wi-548", 1, False),
+        ("MLP-2/Wi-500", 40, True),
+        ("MLP-2/Wi-500", 41, False),
+        ("MLP-1/Wi-500", 1024, True),
         ("Linear", 1024, True),
         ("CNN-1/Wi-4", 1, False),
     ],

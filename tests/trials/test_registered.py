@@ -62,10 +62,13 @@ def _objective(model, recipe, count):
     sizes = [p.numel() for p in model.parameters()]
     target = torch.full((len(labels), 10), 0.03, dtype=torch.float64)
     target[torch.arange(len(labels)), labels] += 0.7
+    is_squared = recipe.loss == "squared_error"
 
     def value(flat):
         parts = zip(model.named_parameters(), flat.split(sizes), strict=True)
         logits = torch.func.functional_call(model, {name: part.view_as(p) for (name, p), part in parts}, inputs)
+        if is_squared:
+            return 0.5 * ((logits - target) ** 2).sum(dim=1)
         return -(target * logits.log_softmax(dim=1)).sum(dim=1)
 
     return value, torch.cat([p.detach().flatten() for p in model.parameters()])
@@ -104,6 +107,44 @@ def test_the_noise_scale_is_that_of_the_training_objective(trained, examples):
     expected = trace / squared if squared > 0 else math.inf
     assert found["noise_scale"] == pytest.approx(expected, rel=1e-4)
     assert 0 <= found["noise_scale_low"] <= found["noise_scale"] <= found["noise_scale_high"]
+
+
+def test_a_squared_error_is_measured_as_such(trained):
+    recipe = replace(RECIPE, loss="squared_error")
+    context = _context(trained, recipe)
+    found = measures["hessian_top_eigenvalue"](context, examples=20)
+    assert found == {"hessian_top_eigenvalue": pytest.approx(_dense_top(trained.model, recipe, 20), rel=1e-4)}
+    value, at = _objective(trained.model, recipe, 20)
+    rows = torch.autograd.functional.jacobian(value, at).numpy()
+    trace = np.cov(rows, rowvar=False).trace()
+    noise = measures["gradient_noise_scale"](context, examples=20)["noise_scale"]
+    assert noise == pytest.approx(trace / ((rows.mean(axis=0) ** 2).sum() - trace / 20), rel=1e-4)
+    examples = prepare_examples(recipe.data, recipe.seed)
+    inputs = next(
+        Loader(
+            examples.test,
+            batch_size=600,
+            seed=0,
+            normalization=examples.normalization,
+            pixel_permutation=3,
+            shuffle=False,
+        ).batches(epoch=0)
+    ).inputs
+    with torch.no_grad():
+        logits = trained.model(inputs).double().numpy()
+    expected = 0.5 * ((logits - np.eye(10)[examples.test.labels]) ** 2).sum(axis=1).mean()
+    views = measures["test_time_augmentation"](context, views=1, crop_scale=[1.0, 1.0])
+    assert views["tta_loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_is_defined_for_cross_entropy_alone_refuses_other_losses(trained):
+    recipe = replace(RECIPE, loss="squared_error")
+    message = "expected a recipe whose loss is 'cross_entropy', found 'squared_error'"
+    with pytest.raises(InputError, match=f"observer = 'sharpness': {message}"):
+        train(recipe, [SHARPNESS], device="cpu")
+    teacher = replace(recipe, data=replace(recipe.data, name="teacher"))
+    with pytest.raises(InputError, match=f"measure = 'excess_loss': {message}"):
+        measures["excess_loss"](replace(_context(trained), recipe=teacher))
 
 
 def test_which_examples_are_measured_depends_on_neither_the_run_nor_their_labels(trained):

@@ -1,4 +1,4 @@
-"""NNGP and NTK of S-MLP and B-MLP of infinite width."""
+"""NNGP and NTK of S-MLP, B-MLP and plain MLP of infinite width."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def infinite_kernels(
     bias_std: float | None = None,
     layernorm_affine: bool = True,
 ) -> InfiniteKernels:
-    r"""Return the NNGP and neural tangent kernels of an S-MLP or B-MLP as its width goes to infinity.
+    r"""Return the NNGP and neural tangent kernels of an S-MLP, B-MLP or MLP as its width goes to infinity.
 
     Of a layer's coordinates, mean μ, covariance K and tangent kernel Θ are followed (Jacot, Gabriel & Hongler 2018,
     "Neural tangent kernel"; Lee et al. 2019):
@@ -88,12 +88,13 @@ def infinite_kernels(
 
     In the standard parametrization (PyTorch's default initialization) weights have variance
     :math:`\sigma_w^2 / n` and biases :math:`\sigma_b^2 / n` with :math:`\sigma_w^2 = \sigma_b^2 = 1/3`: the biases
-    vanish but for the embedding's, whose fan-in d stays, and to Θ/m only hidden matrices and the head contribute. There
-    k of an inverted bottleneck weighs its second matrix k times; in the NTK parametrization it is of no consequence.
+    vanish but for the first layer's, whose fan-in d stays, and to Θ/m only hidden matrices and the head contribute.
+    There k of an inverted bottleneck weighs its second matrix k times; in the NTK parametrization it is of no
+    consequence.
 
-    The law of the weights matters by its variance alone, with one exception: in the authors' variant an activation acts
-    on the embedding itself, and with uniform weights that is Gaussian only for many input dimensions. The kernels
-    are those of Gaussian weights; a uniform embedding's excess kurtosis, left out, is
+    The law of the weights matters by its variance alone, with one exception: in the plain MLP and the authors' variant
+    an activation acts on the first layer itself, and with uniform weights that is Gaussian only for many input
+    dimensions. The kernels are those of Gaussian weights; a uniform first layer's excess kurtosis, left out, is
     :math:`-1.2 \sum_i x_i^4 / (\sum_i x_i^2)^2`.
 
     Parameters
@@ -107,7 +108,7 @@ def infinite_kernels(
     parametrization : str
         "ntk" or "standard".
     activation, norm, variant, skip
-        As in `ModelConfig`; a batch normalization has no such limit.
+        As in `ModelConfig`; a batch normalization has no such limit, and tanh no closed form.
     weight_std, bias_std : float, optional
         σ_w and σ_b; None: 1 and 0.1 in the NTK parametrization, 1/√3 both in the standard one, as in the models.
     layernorm_affine : bool
@@ -184,8 +185,12 @@ class _Network:
         """Return the NNGP and the tangent kernel of the logit."""
         parsed = self.config.parsed
         block = self._bottleneck if parsed.family == "B" else self._standard
-        blocks = parsed.depth - (parsed.family == "S" and self.config.variant == "authors")
         z = self._embedding()(self._inputs(distinct, rows, columns))
+        if parsed.family == "MLP":
+            z = activate(z, self.activation)
+            blocks = parsed.depth - 1
+        else:
+            blocks = parsed.depth - (parsed.family == "S" and self.config.variant == "authors")
         for _ in range(blocks):
             z = z + block(z) if self.config.skip else block(z)
         logit = self._hidden()(z)
@@ -235,8 +240,12 @@ def _checked(
     config = ModelConfig(
         name=model_name, parametrization=parametrization, activation=activation, norm=norm, variant=variant, skip=skip
     ).resolved()
-    if config.parsed.family not in ("S", "B"):
-        raise invalid("model_name", model_name, "an S-MLP or a B-MLP, like 'S-6/Wi-1024' or 'B-6/Wi-512'")
+    if config.parsed.family not in ("S", "B", "MLP"):
+        raise invalid(
+            "model_name", model_name, "an S-MLP, B-MLP or MLP, like 'S-6/Wi-1024', 'B-6/Wi-512' or 'MLP-2/Wi-200'"
+        )
+    if config.activation not in GAUSSIAN_MOMENTS:
+        raise invalid("activation", config.activation, "'gelu' or 'relu', whose Gaussian means have a closed form")
     if norm == "batch":
         raise invalid("norm", norm, "'layer' or 'none': with batches normalized, no kernel is one of two examples")
     return config

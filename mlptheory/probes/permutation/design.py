@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PLAIN, PERMUTED = "plain", "permuted"
 AUGMENTED, AFTER, BEFORE = "augmented", "augment-then-permute", "permute-then-augment"
-DENSE_FAMILIES = ("S", "B", "Linear")
+DENSE_FAMILIES = ("S", "B", "MLP", "Linear")
 EXACT_OPTIMIZERS = (
     OptimizerConfig(name="sgd", lr=0.05, momentum=0.9, weight_decay=0.1),
     OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.1),

@@ -29,6 +29,12 @@ ARCHITECTURES = {
     "B, ReLU, k = 2": ("B-2/Wi-8/E-2", {"activation": "relu"}),
     "B, no skip": ("B-2/Wi-8/E-1", {"skip": False}),
     "B, no norm": ("B-1/Wi-8", {"norm": "none"}),
+    "MLP": ("MLP-3/Wi-8", {}),
+    "MLP, GELU": ("MLP-2/Wi-8", {"activation": "gelu"}),
+    "MLP, no norm": ("MLP-3/Wi-8", {"norm": "none"}),
+    "MLP, no norm, GELU": ("MLP-2/Wi-8", {"norm": "none", "activation": "gelu"}),
+    "MLP, two layers, no norm": ("MLP-2/Wi-8", {"norm": "none"}),
+    "MLP, one layer": ("MLP-1/Wi-8", {}),
 }
 
 
@@ -62,6 +68,9 @@ class _Twin:
         steps = []
         config = self.config
         blocks = config.parsed.depth - (config.variant == "authors" and config.parsed.family == "S")
+        if config.parsed.family == "MLP":
+            z, mu, slope = self.activated(z)
+            added, blocks = added * slope, blocks - 1
         for _ in range(blocks):
             branch, mu_branch, own, factor = self.block(z, mu)
             if config.skip:
@@ -103,7 +112,7 @@ class _Twin:
         own = self.adds(normed, 1) + (self.weight * (normed[1] + 1) if affine else 0.0)
         out, means, slope = self.activated(self.dense(normed))
         own, factor = own * slope, factor * self.weight * slope
-        if self.config.parsed.family == "S":
+        if self.config.parsed.family in ("S", "MLP"):
             return out, means, own, factor
         own = own * self.weight + self.adds(out, self.config.parsed.expansion)
         return self.dense(out), [0.0, 0.0], own, factor * self.weight
@@ -163,18 +172,70 @@ def _kernels_of_nets(name, x, draws, **options):
     return torch.stack(tangents), torch.stack(nngps)
 
 
+def _arc_cosine(depth, a, b, parametrization, weight_std, bias_std):
+    """Cho & Saul's kernels of degree 1 and 0, layer after layer, for one pair of inputs of a ReLU net without norms."""
+    is_ntk, d = parametrization == "ntk", len(a)
+    w, bias = weight_std**2, bias_std**2
+    aa, ab, bb = (w * float(u @ v) / d + bias / (1 if is_ntk else d) for u, v in ((a, a), (a, b), (b, b)))
+    tangent = ab if is_ntk else 0.0
+    later = bias if is_ntk else 0.0
+    for _ in range(depth):
+        angle = math.acos(max(-1.0, min(1.0, ab / math.sqrt(aa * bb))))
+        product = math.sqrt(aa * bb) * (math.sin(angle) + (math.pi - angle) * math.cos(angle)) / (2 * math.pi)
+        slope = (math.pi - angle) / (2 * math.pi)
+        aa, ab, bb = w * aa / 2 + later, w * product + later, w * bb / 2 + later
+        # In the standard parametrization a matrix's gradient has the second moment itself, whatever its variance.
+        tangent = w * slope * tangent + (ab if is_ntk else product)
+    return ab, tangent
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize("parametrization", ["ntk", "standard"])
+@pytest.mark.parametrize("stds", [(1.0, 0.1), (math.sqrt(2), 0.0), (3**-0.5, 3**-0.5)])
+def test_a_plain_relu_net_has_the_arc_cosine_kernels(depth, parametrization, stds, twin):
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = infinite_kernels(
+        f"MLP-{depth}/Wi-8", x, norm="none", parametrization=parametrization, weight_std=stds[0], bias_std=stds[1]
+    )
+    tangent = found.ntk if parametrization == "ntk" else found.ntk_per_width
+    pairs = list(itertools.combinations(range(4), 2))
+    by_hand = [_arc_cosine(depth, x[i], x[j], parametrization, *stds) for i, j in pairs]
+    expected = torch.tensor(by_hand, dtype=torch.float64)
+    rows, columns = zip(*pairs, strict=True)
+    twin("infinite_kernels", found.nngp[rows, columns], expected[:, 0], rtol=1e-12)
+    twin("infinite_kernels", tangent[rows, columns], expected[:, 1], rtol=1e-12)
+
+
+def test_he_scaling_keeps_the_length_and_adds_one_tangent_kernel_a_layer():
+    # ReLU nets of weight variance 2: K(x, x) = 2 |x|²/d at every depth, and every layer adds as much to Θ.
+    x = torch.ones(1, 5, dtype=torch.float64)
+    for depth in (1, 2, 7):
+        found = infinite_kernels(f"MLP-{depth}/Wi-8", x, norm="none", weight_std=math.sqrt(2), bias_std=0.0)
+        assert found.nngp.item() == pytest.approx(2.0, rel=1e-14)
+        assert found.ntk.item() == pytest.approx(2.0 * (depth + 1), rel=1e-14)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["MLP, GELU", "MLP, two layers, no norm", "MLP, no norm, GELU"])
+@pytest.mark.parametrize("parametrization", ["ntk", "standard"])
+def test_kernels_of_plain_nets_against_finite_ones(architecture, parametrization):
+    # So many inputs that the first layer's uniform weights make Gaussian units.
+    _against_finite_nets(architecture, parametrization, side=12, draws=500)
+
+
 @pytest.mark.parametrize("architecture", ["S", "S, skip", "authors", "B, ReLU, k = 2"])
 @pytest.mark.parametrize("parametrization", ["ntk", "standard"])
 def test_kernels_against_finite_nets(architecture, parametrization):
+    _against_finite_nets(architecture, parametrization, side=4, draws=150)
+
+
+def _against_finite_nets(architecture, parametrization, side, draws):
     name, options = ARCHITECTURES[architecture]
     family, expansion = name.split("/Wi-8")
-    x = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64) - 0.4
+    x = torch.rand(2, 1, side, side, generator=torch.Generator().manual_seed(2), dtype=torch.float64) - 0.4
     options = {**options, "parametrization": parametrization}
     limit = infinite_kernels(name, x, **options)
-    small, large = (
-        _kernels_of_nets(f"{family}/Wi-{width}{expansion}", x, draws, **options)
-        for width, draws in ((48, 150), (96, 150))
-    )
+    small, large = (_kernels_of_nets(f"{family}/Wi-{width}{expansion}", x, draws, **options) for width in (48, 96))
     tangent = limit.ntk if parametrization == "ntk" else limit.ntk_per_width
     for true, one, two in zip((tangent, limit.nngp), small, large, strict=True):
         # What is left after the terms in 1/width.
@@ -258,13 +319,14 @@ def test_a_zero_input_and_no_bias():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model_name": "CNN-2/Wi-8"}, "model_name = 'CNN-2/Wi-8': expected an S-MLP or a B-MLP"),
-        ({"model_name": "Linear"}, "model_name = 'Linear': expected an S-MLP or a B-MLP"),
+        ({"model_name": "CNN-2/Wi-8"}, "model_name = 'CNN-2/Wi-8': expected an S-MLP, B-MLP or MLP"),
+        ({"model_name": "Linear"}, "model_name = 'Linear': expected an S-MLP, B-MLP or MLP"),
         ({"model_name": "S-0/Wi-8"}, "a depth of at least 1"),
         ({"parametrization": "mup"}, r"parametrization = 'mup': unknown \(allowed: ntk, standard\)"),
         ({"norm": "batch"}, "norm = 'batch': expected 'layer' or 'none'"),
         ({"norm": "group"}, "norm = 'group': unknown"),
-        ({"activation": "tanh"}, "activation = 'tanh': unknown"),
+        ({"activation": "tanh"}, "activation = 'tanh': expected 'gelu' or 'relu', whose Gaussian means have"),
+        ({"activation": "sine"}, "activation = 'sine': unknown"),
         ({"variant": "code"}, "variant = 'code': unknown"),
         ({"skip": 1}, "skip = 1: expected True, False or None"),
         ({"weight_std": 0.0}, "weight_std = 0.0: expected a number greater than 0"),

@@ -10,6 +10,7 @@ from torch import nn
 
 from mlptheory.base.configuration import require_integer, require_number
 from mlptheory.base.errors import InputError, invalid
+from mlptheory.base.files import canonical_json, sha256
 from mlptheory.base.random import generator
 from mlptheory.data import Batch
 from mlptheory.measures import (
@@ -111,7 +112,7 @@ def observe_flatness(
 
     At the look that reaches the target the hidden layers' outputs are rescaled by positive factors and the next
     layers' weights by their inverses, which a ReLU net without normalization does not notice (Dinh et al. 2017):
-    ``rescaling_{r}`` is log2 of the sharpness afterwards over before, for `rescalings` draws that the recipe's seed
+    ``rescaling_{r}`` is log2 of the sharpness afterwards over before, for `rescalings` draws that the whole recipe
     keys, log2 of each layer's factor being normal of standard deviation 4; ``function_change`` is log10 of the
     largest change of a logit over the largest logit, ``adaptive_change`` that of the largest relative change of the
     adaptive sharpness, both over all draws and in float64.
@@ -206,8 +207,10 @@ def _under_rescalings(
     state: TrainingState, batch: Batch, layers: tuple[str, ...], rows: Mapping[str, float], count: int
 ) -> dict[str, float]:
     found, changes, adaptive_changes = {}, [], []
+    of_recipe = int(sha256(canonical_json(state.recipe.to_plain()))[:12], 16)
     for draw in range(count):
-        normal = generator(state.recipe.seed, "rescaling", draw).standard_normal(len(layers) - 1)
+        # Of the recipe, not of its seed: runs that share a seed are to be moved by different factors.
+        normal = generator(of_recipe, "rescaling", draw).standard_normal(len(layers) - 1)
         with evaluation_copy(state.model, batch.inputs) as (copied, inputs):
             with torch.no_grad():
                 logits = copied(inputs)

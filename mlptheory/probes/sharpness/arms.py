@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mlptheory.models import ModelConfig, parse_name
-from mlptheory.probes.sharpness.design import ADAM, EDGE_ARMS, GD, MOMENTUM, RESCALINGS, SMALL_STEP
+from mlptheory.probes.sharpness.columns import RESCALINGS
+from mlptheory.probes.sharpness.design import ADAM, EDGE_ARMS, GD, MOMENTUM, SMALL_STEP
 from mlptheory.training import BudgetConfig, DataConfig, Observer, OptimizerConfig, Recipe
 from mlptheory.trials import Trial
 

@@ -11,7 +11,7 @@ from mlptheory.models import parse_name
 from mlptheory.probes.folder import FolderProbe
 from mlptheory.probes.probe import Column
 from mlptheory.probes.settings import require_distinct, require_seeds, seeds_listed
-from mlptheory.probes.sharpness.columns import COLUMNS, RESCALINGS
+from mlptheory.probes.sharpness.columns import COLUMNS
 
 GD, MOMENTUM, ADAM, SMALL_STEP = "gd", "momentum", "adam", "small-step"
 EDGE_ARMS = (GD, MOMENTUM, ADAM)

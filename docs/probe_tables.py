@@ -8,7 +8,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from mlptheory.probes import Augmentation, BatchSize, Locality, Permutation, Probe, Transfer
+from mlptheory.probes import Augmentation, BatchSize, Locality, Permutation, Probe, Sharpness, Transfer
 from mlptheory.reports import markdown_table
 
 DESIGNS = {
@@ -17,6 +17,7 @@ DESIGNS = {
     "locality": Locality(),
     "transfer": Transfer(),
     "permutation": Permutation(),
+    "sharpness": Sharpness(),
 }
 """A design of each probe in which every one of its claims is judged."""
 

@@ -199,6 +199,6 @@ def test_references_cover_claim_optimizer_rule_data_and_software():
 
 
 def test_probes_are_listed_with_their_question():
-    assert list(probes) == ["augmentation", "batchsize", "locality", "permutation", "transfer"]
+    assert list(probes) == ["augmentation", "batchsize", "locality", "permutation", "sharpness", "transfer"]
     assert "Bachmann" in probes.summary("batchsize")
     assert all(issubclass(probes[name], Probe) and probes[name].name == name for name in probes)

@@ -32,6 +32,11 @@ KEYS = [
     "Geiping2023",
     "Anagnostidis2023",
     "GontijoLopes2021",
+    "Cohen2021",
+    "Cohen2022",
+    "Dinh2017",
+    "Jiang2020",
+    "Kwon2021",
 ]
 
 

@@ -135,9 +135,14 @@ def _tau(tau: float) -> float:
 
 def _humps(probe: Sharpness) -> float:
     """Return the half sines at the center, by width and by depth."""
+    return float(sum(np.sin(np.pi * where) for where in _center(probe)))
+
+
+def _center(probe: Sharpness) -> tuple[float, float]:
+    """Return where the center is between the smallest and the largest width, and depth."""
     wide = _where(np.array([probe.width]), probe.widths_sorted)
     deep = _where(np.array([probe.depth]), probe.depths_sorted)
-    return float(np.sin(np.pi * wide[0]) + np.sin(np.pi * deep[0]))
+    return float(wide[0]), float(deep[0])
 
 
 def _edges(

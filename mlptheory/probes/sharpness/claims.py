@@ -23,7 +23,7 @@ COHEN, ADAPTIVE_EDGE = "Cohen et al. 2021, Fig. 1", "Cohen et al. 2022"
 NEW = "these data, new seeds"
 BY_ITSELF = "95 % t interval over seeds must lie within ±δ; decided by itself, outside Holm's family"
 REACHED = "; inconclusive unless more than half of the runs reach the threshold"
-AS_ZERO = "t interval over seeds and one more block of τ = 0, as τ of few runs is bounded and skewed"
+AS_ZERO = "t interval over seeds, no narrower than one more block of τ = 0 makes it, as τ of few runs is skewed"
 
 
 def claims(probe: Sharpness) -> tuple[Claim, ...]:

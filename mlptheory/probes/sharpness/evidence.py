@@ -106,9 +106,15 @@ def _by_size(growth: np.ndarray, sizes: tuple[int, ...]) -> str:
 
 
 def _tau(cells: Cells, tau: np.ndarray) -> Evidence:
-    """Return the evidence for a mean τ, with one more block of none: few runs' τ is bounded, and skewed near 1."""
+    """Return the evidence for a mean τ, its error as with one more block of none where that is the larger.
+
+    τ of few runs is bounded and, near 1, skewed: where most blocks agree their own spread is seen too small.
+    """
     whole = tau[~np.isnan(tau)]
-    estimate = mean_estimate(np.append(whole, 0.0)) if len(whole) > 1 else None
+    estimate = None
+    if len(whole) > 1:
+        own, wider = mean_estimate(whole), mean_estimate(np.append(whole, 0.0))
+        estimate = replace(own, standard_error=max(own.standard_error, wider.standard_error))
     return Evidence(estimate, len(whole), cells.diverged(cells.batches()), f"Mean τ {plain_mean(tau)}.")
 
 

@@ -8,20 +8,19 @@ from mlptheory.probes.sharpness.columns import RESCALINGS
 PROBE = Sharpness(widths=(64, 16, 32), depths=(3, 1, 2), batch_sizes=(64, 8, 16, 32, 128, 400), seeds=5)
 """Sizes out of order, on purpose."""
 TINY = Sharpness(
-    model="MLP-2/Wi-4",
+    model="MLP-2/Wi-16",
     n=40,
-    gd_lr=0.3,
     edge_steps=12,
     every=2,
-    widths=(4, 6),
+    widths=(8, 16),
     depths=(1, 2),
-    flow_lr=0.3,
-    flow_steps=80,
+    flow_lr=0.1,
+    flow_steps=120,
     flow_loss=0.42,
-    batch_sizes=(4, 8, 16, 40),
-    batch_lr=0.3,
-    batch_steps=300,
-    batch_loss=1.2,
+    batch_sizes=(8, 16, 32, 40),
+    batch_lr=0.1,
+    batch_steps=200,
+    batch_loss=0.5,
     seeds=3,
 )
 

@@ -67,7 +67,7 @@ def test_effects_are_documented_and_those_of_the_table(tiny_result):
     assert shown["mean"].item() == pytest.approx(100 * own["test_error_at_target"].mean(), abs=1e-9)
     widths = effects[effects["cell"] == "widths"]["mean"].item()
     growth = table[(table["role"] == "flow") & (table["depth"] == 2)].groupby("width")["sharpening"].mean()
-    assert widths == pytest.approx(growth[6] - growth[4], abs=1e-9)
+    assert widths == pytest.approx(growth[16] - growth[8], abs=1e-9)
 
 
 @pytest.mark.parametrize("diverged", [0.0, 0.3])

@@ -49,7 +49,7 @@ def _curves(probe: Sharpness, result: Result, axes: Axes) -> None:
     axes.set_xlabel("steps")
     axes.set_ylabel("log2 of sharpness over threshold")
     axes.set_title("at the edge")
-    axes.legend(loc="lower right", ncols=2, fontsize="x-small")
+    axes.legend(loc="center right", ncols=2, fontsize="x-small")
 
 
 def _flows(probe: Sharpness, cells: Cells, axes: Axes) -> None:
@@ -79,7 +79,9 @@ def _over_batches(probe: Sharpness, cells: Cells, axes: Axes) -> None:
     batch_axis(axes, sizes)
     axes.set_ylabel("sharpness")
     axes.set_title("over the batch size, at equal loss")
-    axes.legend(loc="upper left", fontsize="x-small")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** 0.25)  # room for the legend above the intervals
+    axes.legend(loc="upper left", ncols=2, fontsize="x-small")
 
 
 def _gap(probe: Sharpness, cells: Cells, axes: Axes) -> None:

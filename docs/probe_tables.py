@@ -8,7 +8,16 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from mlptheory.probes import Augmentation, BatchSize, Locality, NeuralTangentKernel, Permutation, Probe, Transfer
+from mlptheory.probes import (
+    Augmentation,
+    BatchSize,
+    Locality,
+    NeuralTangentKernel,
+    Permutation,
+    Probe,
+    Sharpness,
+    Transfer,
+)
 from mlptheory.reports import markdown_table
 
 DESIGNS = {
@@ -18,6 +27,7 @@ DESIGNS = {
     "ntk": NeuralTangentKernel(),
     "transfer": Transfer(),
     "permutation": Permutation(),
+    "sharpness": Sharpness(),
 }
 """A design of each probe in which every one of its claims is judged."""
 

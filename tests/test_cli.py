@@ -104,7 +104,8 @@ def test_version(capsys):
 def test_probe_list_names_every_probe_with_its_question(capsys):
     assert main(["probe", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["augmentation", "batchsize", "locality", "ntk", "permutation", "transfer"]
+    names = ["augmentation", "batchsize", "locality", "ntk", "permutation", "sharpness", "transfer"]
+    assert [line.split()[0] for line in lines] == names
     assert lines[1].startswith("batchsize      Do larger batches generalize better")
 
 

@@ -39,7 +39,7 @@ CIFAR_FILE = 30_730_000  # bytes of one binary CIFAR-10 file, from its published
             [
                 "probe = 'batchsise'",
                 "did you mean 'batchsize'",
-                "augmentation, batchsize, locality, ntk, permutation, transfer, list",
+                "augmentation, batchsize, locality, ntk, permutation, sharpness, transfer, list",
             ],
         ),
         (["probe", "list", "--json"], ["'--json'"]),

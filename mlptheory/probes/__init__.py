@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "registry": ["probes"],
         "result": ["Result", "load_result"],
         "scenario": ["Scenario"],
+        "sharpness": ["Sharpness"],
         "transfer": ["Transfer"],
     },
 )

@@ -18,6 +18,7 @@ from mlptheory.training import (
     prepare_examples,
     recipe_macs,
     together_key,
+    training_size,
 )
 from mlptheory.trials import default_workers
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from mlptheory.trials import Measurement, Trial
     from mlptheory.trials.store import Store
 
-SHARPNESS_MEASURE, LOOKS_NEAR_TARGET = "hessian_top_eigenvalue", 12
-"""What a look at sharpness costs, and how many a run has of them; 9 to 14 were seen on CIFAR-10."""
+SHARPNESS_MEASURE = "hessian_top_eigenvalue"
+EIGENVALUES = {"sharpness": 12, "sharpening": 8, "flatness": 30}
+"""What a look at sharpness costs, and how many a run has of them; of "sharpness" 9 to 14 were seen on CIFAR-10."""
 TIMED_STEPS = 20
 """Steps of a measure that trains; its seconds are taken to be proportional to its steps."""
 WORKER_START_S = 5.0
@@ -164,8 +166,12 @@ def _measuring_seconds(
     from mlptheory.trials import Measurement
 
     taken = list(trial.measures)
-    looks = LOOKS_NEAR_TARGET * any(each.name == "sharpness" for each in trial.observers)
-    taken += [Measurement(name=SHARPNESS_MEASURE)] * looks
+    for observer in trial.observers:
+        count = EIGENVALUES.get(observer.name, 0)
+        if observer.name == "edge" and isinstance(observer.every, int):
+            count = planned_work(trial.recipe, (), data_root).epochs // observer.every
+        examples = () if observer.name == "sharpness" else (("examples", training_size(trial.recipe.data, data_root)),)
+        taken += [Measurement(name=SHARPNESS_MEASURE, parameters=examples)] * count
     for measurement in dict.fromkeys(taken):
         if (kind, measurement) not in measured:
             measured[kind, measurement] = _time_measure(measurement, kind, prepared, data_root)

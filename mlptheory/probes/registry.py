@@ -29,6 +29,11 @@ probes.register_lazily(
     summary="Does an MLP know which pixel is where? (Bachmann et al. 2023, Section 1)",
 )
 probes.register_lazily(
+    "sharpness",
+    "mlptheory.probes.sharpness:Sharpness",
+    summary="Is training at the edge of stability, does sharpness predict generalization? (Cohen et al. 2021, 2022)",
+)
+probes.register_lazily(
     "transfer",
     "mlptheory.probes.transfer:Transfer",
     summary="Does pretraining transfer, and what of it helps? (Bachmann et al. 2023, Section 4.3, Tables 2 and 6)",

@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "multiplicity": ["bonferroni_level", "holm"],
         "power": ["power_t", "runs_for_power", "smallest_detectable_effect"],
         "proportions": ["Proportion", "proportion_interval", "simulated_power"],
+        "ranks": ["kendall_tau"],
         "significance": ["decision_p", "p_value", "tost"],
         "verdicts": ["VERDICTS", "Verdict"],
     },

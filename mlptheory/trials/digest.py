@@ -24,10 +24,12 @@ LIBRARIES = ("torch", "lion-pytorch", "numpy")
 """Whose versions can change what a trial computes."""
 
 OF_TRIALS = (
+    "looks.py",
     "measuring.py",
     "record.py",
     "registered.py",
     "registered_accuracy.py",
+    "registered_edge.py",
     "registered_features.py",
     "registered_filters.py",
     "registered_kernel_regression.py",

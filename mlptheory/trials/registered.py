@@ -27,6 +27,7 @@ from mlptheory.training import Recipe, TestTimeAugmentation, TrainingState, eval
 from mlptheory.training.device import autocast
 from mlptheory.trials import (  # noqa: F401, as importing registers
     registered_accuracy,
+    registered_edge,
     registered_features,
     registered_filters,
     registered_kernel_regression,
@@ -36,6 +37,7 @@ from mlptheory.trials import (  # noqa: F401, as importing registers
     registered_permuted,
     registered_symmetry,
 )
+from mlptheory.trials.looks import between_logs, last_look
 from mlptheory.trials.measuring import (
     MeasureContext,
     evaluating,
@@ -180,7 +182,7 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
     classes = state.examples.train.num_classes
     least = smallest_loss(classes, state.recipe.label_smoothing)
     target_loss = least + remaining * (math.log(classes) - least)
-    before = _last_look(state, "sharpness_loss")
+    before = last_look(state, "sharpness_loss")
     if state.step == 0 or before.get("sharpness_loss", math.inf) <= target_loss:
         return {}
     batch = training_examples(state.model, state.examples, state.recipe, examples)
@@ -197,7 +199,7 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
     if "sharpness" in before and found.loss <= target_loss:
         share = (before["sharpness_loss"] - target_loss) / (before["sharpness_loss"] - found.loss)
         for quantity, value in looks.items():
-            rows[f"{quantity}_at_target"] = _between_logs(before[quantity], value, share)
+            rows[f"{quantity}_at_target"] = between_logs(before[quantity], value, share)
     return rows
 
 
@@ -221,7 +223,7 @@ def observe_steps_to_target(state: TrainingState, accuracy: float, split: str = 
     elif reached >= accuracy and earlier:
         step, value = earlier[-1]
         share = (accuracy - value) / (reached - value)
-        rows["steps_to_target"] = _between_logs(step, state.step, share) if step else share * state.step
+        rows["steps_to_target"] = between_logs(step, state.step, share) if step else share * state.step
     return rows
 
 
@@ -236,16 +238,3 @@ def smallest_loss(classes: int, label_smoothing: float) -> float:
     spread = label_smoothing / classes
     shares = [1 - label_smoothing + spread] + [spread] * (classes - 1)
     return sum(-share * math.log(share) for share in shares if share > 0)
-
-
-def _last_look(state: TrainingState, quantity: str) -> dict[str, float]:
-    """Return what was seen at the last step at which a quantity was; nothing if it never was."""
-    steps = [step for step, _, name, _ in state.history if name == quantity]
-    return {name: value for step, _, name, value in state.history if steps and step == steps[-1]}
-
-
-def _between_logs(before: float, after: float, share: float) -> float:
-    """Return exp((1 - share) log before + share log after); NaN where a logarithm does not exist."""
-    if not (before > 0 and after > 0):
-        return math.nan
-    return math.exp((1 - share) * math.log(before) + share * math.log(after))

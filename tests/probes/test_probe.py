@@ -199,6 +199,7 @@ def test_references_cover_claim_optimizer_rule_data_and_software():
 
 
 def test_probes_are_listed_with_their_question():
-    assert list(probes) == ["augmentation", "batchsize", "locality", "ntk", "permutation", "transfer"]
+    names = ["augmentation", "batchsize", "locality", "ntk", "permutation", "sharpness", "transfer"]
+    assert list(probes) == names
     assert "Bachmann" in probes.summary("batchsize")
     assert all(issubclass(probes[name], Probe) and probes[name].name == name for name in probes)

@@ -40,6 +40,11 @@ KEYS = [
     "Canatar2021",
     "Radhakrishnan2024",
     "Novak2022",
+    "Cohen2021",
+    "Cohen2022",
+    "Dinh2017",
+    "Jiang2020",
+    "Kwon2021",
 ]
 
 

@@ -17,6 +17,7 @@ from mlptheory.training import BudgetConfig, DataConfig, Observer, OptimizerConf
 from mlptheory.training.setting import Setting
 from mlptheory.trials.measuring import MeasureContext, training_examples
 from mlptheory.trials.registered import measures
+from mlptheory.trials.registered_kernel_regression import _learning_curve
 
 RECIPE = Recipe(
     data=DataConfig(name="digits", n=64),
@@ -183,6 +184,23 @@ def test_kernel_regression_by_solving(trained):
     assert 0.4 < found["curve_measured_8"] / found["curve_predicted_8"] < 2.5
     total = (targets**2).sum(axis=1).mean()
     assert found["curve_predicted_8"] < found["curve_predicted_32"] < 3 * total
+
+
+def test_a_kernel_that_knows_nothing_of_the_others_is_predicted_to_the_last_digit():
+    """K = I predicts 0 for the others, whose one-hot labels less 1/C all have the square 1 − 1/C."""
+    targets = torch.nn.functional.one_hot(torch.arange(64) % 10, 10).double() - 0.1
+    found = dict(_learning_curve(torch.eye(64, dtype=torch.float64), targets, 0, draws=2))
+    assert found == pytest.approx(dict.fromkeys(found, 0.9), rel=1e-9) and len(found) == 6
+
+
+def test_a_learning_curve_is_predicted_for_the_examples_that_it_is_measured_on():
+    """Gaussian features, of which the theory holds: at one in eight the part's own examples would be 0.19 bits."""
+    draw = torch.Generator().manual_seed(0)
+    spread = torch.arange(1, 1001, dtype=torch.float64) ** -0.65
+    features = torch.randn(400, 1000, generator=draw, dtype=torch.float64) * spread
+    targets = (features * spread) @ torch.randn(1000, 10, generator=draw, dtype=torch.float64)
+    found = dict(_learning_curve(features @ features.T, targets, 0, draws=20))
+    assert abs(math.log2(found["curve_predicted_8"] / found["curve_measured_8"])) < 0.1
 
 
 def test_kernel_regression_needs_examples():

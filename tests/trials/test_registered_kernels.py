@@ -18,6 +18,7 @@ from mlptheory.training.setting import Setting
 from mlptheory.trials.measuring import MeasureContext, training_examples
 from mlptheory.trials.registered import measures
 from mlptheory.trials.registered_kernel_regression import _learning_curve
+from mlptheory.trials.registered_kernels import _alignment, _permuted_alignment
 
 RECIPE = Recipe(
     data=DataConfig(name="digits", n=64),
@@ -88,6 +89,13 @@ def test_the_tangent_kernel_before_and_after(trained):
     )
     size = sum(a.square().sum().item() for a in before.parameters())
     assert found["relative_weight_change"] == pytest.approx(math.sqrt(moved / size), rel=1e-9)
+
+
+@pytest.mark.parametrize(("value", "label"), [(0.0, 1), (1.0, 0)], ids=["a dead net", "one label"])
+def test_an_alignment_without_a_direction_is_missing(value, label):
+    kernel, labels = torch.ones(4, 4).double() + value * torch.eye(4), torch.tensor([0, 0, 0, label])
+    assert math.isnan(_alignment(kernel, labels)) and math.isnan(_permuted_alignment(kernel, labels, 0, 2))
+    assert _alignment(torch.eye(4).double(), torch.tensor([0, 0, 0, 1])) > 0
 
 
 def test_permuted_labels_lose_what_labels_have():

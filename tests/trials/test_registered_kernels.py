@@ -152,6 +152,27 @@ def test_the_observer_looks_along_training(trained):
     assert (2, "kernel_velocity_first") not in seen
 
 
+def test_a_resumed_run_has_the_velocities_of_one_that_was_not_stopped(trained, tmp_path):
+    observer = Observer(name="kernel", parameters=(("examples", 12),))
+
+    def stop(step, _):
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, [observer], device="cpu", checkpoint=tmp_path / "run", checkpoint_every_s=0, on_step=stop)
+    seen = []
+    resumed = train(
+        RECIPE,
+        [observer],
+        device="cpu",
+        checkpoint=tmp_path / "run",
+        on_step=lambda step, _: seen.append(step),
+    )
+    assert seen[0] == 7 and resumed.history == trained[2].history
+    assert [epoch for _, epoch, name, _ in resumed.history if name == "kernel_velocity_first"] == [1]
+
+
 def test_looks_that_lie_apart_give_the_velocity_per_epoch():
     recipe = replace(RECIPE, budget=replace(RECIPE.budget, amount=4))
     observer = Observer(name="kernel", every="doubling", parameters=(("examples", 12),))

@@ -43,7 +43,9 @@ def measure_kernel_regression(
 
     Of the initial kernel's regression on a part of the training examples, one in 32, 16 and 8, tested on the others:
     ``curve_measured_32`` and so on, the mean squared error summed over outputs, mean over so many draws of the part;
-    ``curve_predicted_32``, what `predict_learning_curve` makes of the kernel's modes on all training examples.
+    ``curve_predicted_32``, what `predict_learning_curve` makes of the kernel's modes on all N training examples. Its
+    prediction is the mean over all N, and regression without a ridge makes no error on the n of its part: times
+    N/(N − n) it is that on the others.
 
     Parameters
     ----------
@@ -137,17 +139,17 @@ def _predicted(model: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 
 
 def _learning_curve(kernel: torch.Tensor, targets: torch.Tensor, seed: int, draws: int) -> Iterator[tuple[str, float]]:
-    """Yield the error that the kernel's modes predict for parts of the examples, and that on the others."""
+    """Yield the error on the others that the kernel's modes predict for parts of the examples, and that measured."""
     examples = len(kernel)
     modes = kernel_modes(kernel, targets)
     sizes = [examples // part for part in CURVE_PARTS]
-    predicted = predict_learning_curve(modes.eigenvalues, modes.power, sizes).test_mse.tolist()
-    for part, size, expected in zip(CURVE_PARTS, sizes, predicted, strict=True):
+    over_all = predict_learning_curve(modes.eigenvalues, modes.power, sizes).test_mse.tolist()
+    for part, size, expected in zip(CURVE_PARTS, sizes, over_all, strict=True):
         errors = []
         for draw in range(draws):
             order = torch.from_numpy(generator(seed, f"learning curve {part}", draw).permutation(examples))
             known, rest = order[:size].to(kernel.device), order[size:].to(kernel.device)
             answers = ridge_prediction(kernel[known][:, known], kernel[rest][:, known], targets[known], 0.0)
             errors.append((answers.cpu() - targets[rest].cpu()).square().sum(dim=1).mean().item())
-        yield f"curve_predicted_{part}", expected
+        yield f"curve_predicted_{part}", expected * examples / (examples - size)
         yield f"curve_measured_{part}", math.fsum(errors) / draws

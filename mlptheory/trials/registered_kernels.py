@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mlptheory.base.configuration import require_integer
+from mlptheory.base.errors import InputError
 from mlptheory.base.random import generator
 from mlptheory.measures import (
     effective_rank,
@@ -41,7 +42,8 @@ def measure_tangent_kernel(context: MeasureContext, examples: int = 100, permuta
     traces over outputs: ``kernel_change`` ‖Θ − Θ₀‖/‖Θ₀‖ in Frobenius norm and ``kernel_distance``, with
     ``relative_weight_change`` ‖θ − θ₀‖/‖θ₀‖ over all parameters; ``label_alignment`` and ``kernel_rank`` (effective)
     of Θ, both also with ``_initial`` of Θ₀. The alignment is centered, with the labels that the net was trained on;
-    ``permuted_alignment`` is its mean over permutations of these. ``kernel_deviation`` is ‖Θ₀ − Θ_∞ ⊗ I‖/‖Θ_∞ ⊗ I‖ over
+    ``permuted_alignment`` is its mean over permutations of these; both are NaN where the kernel tells no examples apart
+    (that of a dead net), or all have one label. ``kernel_deviation`` is ‖Θ₀ − Θ_∞ ⊗ I‖/‖Θ_∞ ⊗ I‖ over
     all pairs of outputs, with Θ_∞ of `infinite_kernels` (in the standard parametrization Θ_∞ is the width times the
     limit of Θ/m); NaN under μP, which has no such kernel here.
 
@@ -66,7 +68,7 @@ def measure_tangent_kernel(context: MeasureContext, examples: int = 100, permuta
         "relative_weight_change": weight_distance(model, before) / weight_norm(before),
     }
     for suffix, kernel in (("_initial", first), ("", last)):
-        found[f"label_alignment{suffix}"] = label_alignment(kernel, batch.targets)
+        found[f"label_alignment{suffix}"] = _alignment(kernel, batch.targets)
         found[f"permuted_alignment{suffix}"] = _permuted_alignment(
             kernel, batch.targets, recipe.data.split_seed, permutations
         )
@@ -93,7 +95,7 @@ def observe_kernel(state: TrainingState, examples: int = 100) -> Mapping[str, fl
         memory["epoch"] = torch.zeros((), dtype=torch.int64)
     found = {
         "kernel_distance": kernel_distance(memory["first"], now),
-        "label_alignment": label_alignment(now, batch.targets),
+        "label_alignment": _alignment(now, batch.targets),
         "kernel_rank": effective_rank(kernel_spectrum(now).clamp(min=0)),
     }
     between = state.epoch - int(memory["epoch"])
@@ -148,10 +150,18 @@ def _deviation(whole: torch.Tensor, limits: tuple[torch.Tensor, torch.Tensor] | 
     return ((whole - of_limit).norm() / of_limit.norm()).item()
 
 
+def _alignment(kernel: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the centered alignment, NaN where it has no direction: a dead net is a result, and no reason to stop."""
+    try:
+        return label_alignment(kernel, labels)
+    except InputError:
+        return math.nan
+
+
 def _permuted_alignment(kernel: torch.Tensor, labels: torch.Tensor, seed: int, permutations: int) -> float:
     """Return the mean alignment of a kernel with permuted labels."""
     found = []
     for draw in range(permutations):
         order: np.ndarray = generator(seed, "permuted labels", draw).permutation(len(labels))
-        found.append(label_alignment(kernel, labels[torch.from_numpy(order).to(labels.device)]))
+        found.append(_alignment(kernel, labels[torch.from_numpy(order).to(labels.device)]))
     return math.fsum(found) / permutations

@@ -17,6 +17,8 @@ from mlptheory.training import BudgetConfig, DataConfig, Observer, OptimizerConf
 from mlptheory.training.setting import Setting
 from mlptheory.trials.measuring import MeasureContext, training_examples
 from mlptheory.trials.registered import measures
+from mlptheory.trials.registered_kernel_regression import _learning_curve
+from mlptheory.trials.registered_kernels import _alignment, _permuted_alignment
 
 RECIPE = Recipe(
     data=DataConfig(name="digits", n=64),
@@ -89,6 +91,13 @@ def test_the_tangent_kernel_before_and_after(trained):
     assert found["relative_weight_change"] == pytest.approx(math.sqrt(moved / size), rel=1e-9)
 
 
+@pytest.mark.parametrize(("value", "label"), [(0.0, 1), (1.0, 0)], ids=["a dead net", "one label"])
+def test_an_alignment_without_a_direction_is_missing(value, label):
+    kernel, labels = torch.ones(4, 4).double() + value * torch.eye(4), torch.tensor([0, 0, 0, label])
+    assert math.isnan(_alignment(kernel, labels)) and math.isnan(_permuted_alignment(kernel, labels, 0, 2))
+    assert _alignment(torch.eye(4).double(), torch.tensor([0, 0, 0, 1])) > 0
+
+
 def test_permuted_labels_lose_what_labels_have():
     recipe = replace(RECIPE, data=DataConfig(name="digits", n=300))
     found = measures["tangent_kernel"](context_of(recipe)[0], examples=150, permutations=20)
@@ -143,6 +152,27 @@ def test_the_observer_looks_along_training(trained):
     assert (2, "kernel_velocity_first") not in seen
 
 
+def test_a_resumed_run_has_the_velocities_of_one_that_was_not_stopped(trained, tmp_path):
+    observer = Observer(name="kernel", parameters=(("examples", 12),))
+
+    def stop(step, _):
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, [observer], device="cpu", checkpoint=tmp_path / "run", checkpoint_every_s=0, on_step=stop)
+    seen = []
+    resumed = train(
+        RECIPE,
+        [observer],
+        device="cpu",
+        checkpoint=tmp_path / "run",
+        on_step=lambda step, _: seen.append(step),
+    )
+    assert seen[0] == 7 and resumed.history == trained[2].history
+    assert [epoch for _, epoch, name, _ in resumed.history if name == "kernel_velocity_first"] == [1]
+
+
 def test_looks_that_lie_apart_give_the_velocity_per_epoch():
     recipe = replace(RECIPE, budget=replace(RECIPE.budget, amount=4))
     observer = Observer(name="kernel", every="doubling", parameters=(("examples", 12),))
@@ -183,6 +213,23 @@ def test_kernel_regression_by_solving(trained):
     assert 0.4 < found["curve_measured_8"] / found["curve_predicted_8"] < 2.5
     total = (targets**2).sum(axis=1).mean()
     assert found["curve_predicted_8"] < found["curve_predicted_32"] < 3 * total
+
+
+def test_a_kernel_that_knows_nothing_of_the_others_is_predicted_to_the_last_digit():
+    """K = I predicts 0 for the others, whose one-hot labels less 1/C all have the square 1 − 1/C."""
+    targets = torch.nn.functional.one_hot(torch.arange(64) % 10, 10).double() - 0.1
+    found = dict(_learning_curve(torch.eye(64, dtype=torch.float64), targets, 0, draws=2))
+    assert found == pytest.approx(dict.fromkeys(found, 0.9), rel=1e-9) and len(found) == 6
+
+
+def test_a_learning_curve_is_predicted_for_the_examples_that_it_is_measured_on():
+    """Gaussian features, of which the theory holds: at one in eight the part's own examples would be 0.19 bits."""
+    draw = torch.Generator().manual_seed(0)
+    spread = torch.arange(1, 1001, dtype=torch.float64) ** -0.65
+    features = torch.randn(400, 1000, generator=draw, dtype=torch.float64) * spread
+    targets = (features * spread) @ torch.randn(1000, 10, generator=draw, dtype=torch.float64)
+    found = dict(_learning_curve(features @ features.T, targets, 0, draws=20))
+    assert abs(math.log2(found["curve_predicted_8"] / found["curve_measured_8"])) < 0.1
 
 
 def test_kernel_regression_needs_examples():

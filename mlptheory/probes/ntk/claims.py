@@ -148,7 +148,7 @@ def _infinite(probe: NeuralTangentKernel) -> Claim:
 def _linearized(probe: NeuralTangentKernel) -> Claim:
     return _equal(
         probe,
-        (*_center(probe), "optimizer, batches, loss and steps of net and linearized net"),
+        (*_center(probe), "optimizer, batches, loss and steps, of net and linearized net (never in bfloat16)"),
         id=LINEARIZED,
         statement="The net linearized at initialization, trained alike, reaches what the net reaches.",
         source=f"{LEE}: wide nets evolve as linear models; taken at its word for nets as they are trained",
@@ -166,8 +166,8 @@ def _curve(probe: NeuralTangentKernel) -> Claim:
         statement="The initial kernel's spectrum predicts the learning curve of regression with it.",
         source="Simon, Dickens, Karkada & DeWeese 2023; Canatar, Bordelon & Pehlevan 2021",
         bibtex_key="Simon2023",
-        estimand=f"{probe.margin_curve:g} less the largest |log2 of predicted over measured mean squared error| over "
-        f"training sizes of {sizes}; these parts, new nets",
+        estimand=f"{probe.margin_curve:g} less the largest |log2 of predicted over measured mean squared error, on the "
+        f"other training examples| over training sizes of {sizes}; these parts, new nets",
         direction="greater",
         margin=0.0,
         unit=f"{BITS} of room",
@@ -240,7 +240,7 @@ def _shuffled(probe: NeuralTangentKernel) -> tuple[Claim, Claim]:
     return (
         _claim(
             probe,
-            _center(probe),
+            (*_center(probe), _tested(probe)),
             id=SHUFFLED,
             statement="Control: trained on shuffled labels, the net's test accuracy is chance.",
             estimand=f"test accuracy, {chance}; {NEW}",
@@ -275,8 +275,12 @@ def _training(probe: NeuralTangentKernel) -> tuple[str, ...]:
 
 
 def _regression(probe: NeuralTangentKernel) -> tuple[str, ...]:
-    tested = f"at most {probe.test_examples} test examples, the same for net and kernels"
-    return (*_center(probe), "no ridge; the kernel's trace over outputs, on all training examples", tested)
+    kernel = "no ridge; the kernel's trace over outputs, on all training examples"
+    return (*_center(probe), kernel, f"{_tested(probe)}, the same for net and kernels")
+
+
+def _tested(probe: NeuralTangentKernel) -> str:
+    return f"at most {probe.test_examples} test examples"
 
 
 def _ntk_held(probe: NeuralTangentKernel) -> tuple[str, ...]:

@@ -26,9 +26,10 @@ class NeuralTangentKernel(FolderProbe):
 
     Nets of one architecture and several widths. At the center, the largest width and training set in the standard
     parametrization, the net is trained as MLPs are, and all is measured: the tangent kernel along training, kernel
-    regression before and after, linearized training, what became of the matrices. Arms depart from it in one factor:
-    width, learning rate, optimizer, training-set size, output scale, parametrization. The laws of large width are
-    tested where they are claimed, under the NTK parametrization and SGD at one learning rate for all widths.
+    regression before and after, linearized training, what became of the matrices. Arms depart from it in one factor,
+    with the learning rate that goes with it: width, learning rate, optimizer, training-set size, output scale, μP. The
+    laws of large width are tested where they are claimed, under the NTK parametrization and SGD at one learning rate
+    for all widths.
     A seed is the unit of analysis; seeds give t intervals. All claims are judged together, at 95 % after Holm's
     correction.
 

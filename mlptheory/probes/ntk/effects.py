@@ -70,7 +70,8 @@ def _exponents(probe: NeuralTangentKernel, cells: Cells) -> Iterator[dict[str, A
 
 def _departures(probe: NeuralTangentKernel, cells: Cells) -> Iterator[dict[str, Any]]:
     for cell in cells_of(probe):
-        if cell.role in ("center", "size", "shuffled", "coordinates"):
+        # The ntk cells differ from the center in more than one thing: their differences would be no effect of any.
+        if cell.role in ("center", "size", "shuffled", "coordinates", "ntk"):
             continue
         place, text = place_of(cell), text_of(probe, cell)
         for outcome in COMPARED:

@@ -126,13 +126,13 @@ def _infinite(probe: NeuralTangentKernel, cells: Cells) -> Evidence:
     infinite = cells.infinite("standard", "infinite_kernel_accuracy", probe.largest)
     lead = 100 * (infinite - cells.raw(cells.center, "net_accuracy"))
     places = [cells.center, *cells.places("infinite", "standard")]
-    return _single(cells, lead, places, f"Infinite kernel {100 * infinite:.2f} %.")
+    return _single(cells, lead, places, f"Infinite kernel {_shown(np.array([100 * infinite]))} %.")
 
 
 def _difference(cells: Cells, place: Place, outcome: str, less: str) -> Evidence:
     """Return the evidence for a difference of two accuracies of the same net, in percentage points."""
     one, other = 100 * cells.raw(place, outcome), 100 * cells.raw(place, less)
-    return _single(cells, one - other, [place], f"Means {one.mean():.2f} and {other.mean():.2f} %.")
+    return _single(cells, one - other, [place], f"Means {_shown(one)} and {_shown(other)} %.")
 
 
 def _curve(probe: NeuralTangentKernel, cells: Cells) -> Evidence:
@@ -163,7 +163,7 @@ def _standard(probe: NeuralTangentKernel, cells: Cells) -> Evidence:
 def _scale(probe: NeuralTangentKernel, cells: Cells) -> Evidence:
     places = cells.places("scale")
     rich, lazy = (cells.logarithm(place, "kernel_distance") for place in places)
-    accuracies = (f"{100 * cells.raw(place, 'test_accuracy').mean():.2f}" for place in places)
+    accuracies = (_shown(100 * cells.raw(place, "test_accuracy")) for place in places)
     return _single(cells, rich - lazy, places, f"Test accuracy, rich and lazy: {' and '.join(accuracies)} %.")
 
 
@@ -178,3 +178,8 @@ def _shuffled_kernel(probe: NeuralTangentKernel, cells: Cells) -> Evidence:
 def _single(cells: Cells, values: np.ndarray, places: Sequence[Place], note: str = "") -> Evidence:
     estimate, n = mean_of(values)
     return Evidence(estimate, n, cells.diverged(places), note)
+
+
+def _shown(accuracies: np.ndarray) -> str:
+    """Return a mean accuracy for a sentence, of the runs that have one."""
+    return "unknown" if np.isnan(accuracies).all() else f"{np.nanmean(accuracies):.2f}"

@@ -130,9 +130,9 @@ def _predictions(probe: NeuralTangentKernel, cells: Cells, axes: Axes) -> None:
 def _curve(probe: NeuralTangentKernel, cells: Cells, axes: Axes) -> None:
     sizes = [probe.largest // part for part in PARTS]
     for name, color, marker, style in (("measured", "C0", "o", "-"), ("predicted", GRAY, "x", ":")):
-        values = np.stack([cells.raw(cells.center, f"curve_{name}_{part}") for part in PARTS], axis=1)
+        logs = np.stack([cells.logarithm(cells.center, f"curve_{name}_{part}") for part in PARTS], axis=1)
         at = [n * (ASIDE if name == "measured" else 1 / ASIDE) for n in sizes]
-        _line(axes, at, values, color, marker, name, style)
+        _line(axes, at, np.exp2(logs), color, marker, name, style)
     _sizes(axes, sizes)
     _logarithmic(axes)
     axes.set_ylabel("mean squared error")
@@ -163,8 +163,8 @@ def _scales(probe: NeuralTangentKernel, cells: Cells, axes: Axes) -> None:
     places: list[Place] = [rich, cells.center, lazy]
     scales = [probe.output_scales[0], 1.0, probe.output_scales[1]]
     order = np.argsort(scales)
-    values = np.stack([cells.raw(places[index], "kernel_distance") for index in order], axis=1)
-    _line(axes, [scales[index] for index in order], values, "C1", "o", None, "-")
+    logs = np.stack([cells.logarithm(places[index], "kernel_distance") for index in order], axis=1)
+    _line(axes, [scales[index] for index in order], np.exp2(logs), "C1", "o", None, "-")
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(scales), [f"{scale:g}" for scale in sorted(scales)])
     _logarithmic(axes)
@@ -195,7 +195,9 @@ def _sizes(axes: Axes, sizes: Sequence[int]) -> None:
 
 
 def _logarithmic(axes: Axes) -> None:
-    """Give an axis of powers of ten ticks at 1, 2 and 5, written as numbers."""
+    """Give an axis of powers of ten ticks at 1, 2 and 5, written as numbers; none where there is nothing to see."""
+    if not np.isfinite(axes.dataLim.minposy):
+        return
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -206,5 +208,6 @@ def _legend_above(axes: Axes) -> None:
     """Put the legend into room of its own above a logarithmic axis's lines."""
     low, high = axes.get_ylim()
     entries = len(axes.get_legend_handles_labels()[1])
-    axes.set_ylim(low, high * (high / low) ** (0.09 * entries))
+    if axes.get_yscale() == "log":
+        axes.set_ylim(low, high * (high / low) ** (0.09 * entries))
     axes.legend(fontsize="xx-small", loc="upper right", borderaxespad=0.1)

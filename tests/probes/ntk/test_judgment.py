@@ -192,6 +192,17 @@ def test_everything_diverged_is_judged_and_shown_without_an_error():
     assert set(shown["n"]) <= {0, 5} and shown["mean"].isna().any()
 
 
+def test_reasons_have_means_of_what_is_there():
+    table = quiet(PROBE, effect=3.0)
+    rows = table.index[table["role"].isin(["center", "shuffled", "scale"]) & (table["block"] == 0)]
+    table.loc[rows, [*LOGARITHMS, *SHARES, *COSINES]], table.loc[rows, "diverged"] = np.nan, True
+    verdicts = judged(PROBE, table)
+    assert not [verdict.reason for verdict in verdicts.values() if "nan" in verdict.reason]
+    assert "Means 90.00 and 90.00 %" in verdicts[named.MATCHES].reason
+    table.loc[table["role"] == "infinite", "infinite_kernel_accuracy"] = np.nan
+    assert "Infinite kernel unknown %" in judged(PROBE, table)[named.INFINITE].reason
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_too_few_seeds_give_no_verdict_and_say_so(seeds):
     probe = with_seeds(seeds)

@@ -76,6 +76,8 @@ def test_effects_are_documented_and_those_of_the_table(tiny_result):
     lazy = table[(table["role"] == "scale") & (table["output_scale"] == 8)].set_index("block")
     ratio = np.log2(lazy["kernel_change"] / center["kernel_change"]).mean()
     assert found["output scale 8", "log2 of kernel change, over the center's"].mean == pytest.approx(ratio)
+    over_center = effects[effects["quantity"].str.contains("the center's")]["cell"]
+    assert not over_center.str.contains("NTK").any() and over_center.str.contains("μP").any()
     nets = table[table["role"] == "ntk"]
     slopes = [
         np.polyfit(np.log(run["width"]), np.log(run["kernel_change"].astype(float)), 1)[0]
@@ -87,10 +89,14 @@ def test_effects_are_documented_and_those_of_the_table(tiny_result):
     assert found["center", "accuracy of the NNGP, ntk, less the net's (%)"].mean == pytest.approx(lead)
 
 
-@pytest.mark.parametrize("diverged", [0.0, 0.2, 1.0])
-def test_a_figure_is_drawn_of_whatever_is_there(tiny_result, diverged):
+@pytest.mark.parametrize("outcomes", ["all", "a fifth diverged", "none", "standing still"])
+def test_a_figure_is_drawn_of_whatever_is_there(tiny_result, outcomes):
+    diverged = {"a fifth diverged": 0.2, "none": 1.0}.get(outcomes, 0.0)
     table = PROBE.simulate(plant(diverged=diverged), np.random.default_rng(0))
+    if outcomes == "standing still":
+        table["kernel_distance"] = table["kernel_change"] = 0.0
     figure = PROBE.draw(dataclasses.replace(tiny_result, probe=PROBE, table=table))
+    figure.canvas.draw()
     assert isinstance(figure, Figure)
     assert [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes] == TITLES
 

@@ -68,6 +68,7 @@ def test_scenarios_have_names_of_their_own_and_say_what_they_are():
     assert len(SCENARIOS) == len(PROBE.scenarios()) and all(each.description for each in PROBE.scenarios())
 
 
+@pytest.mark.slow
 def test_a_small_calibration_judges_made_and_real_noise(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "FEWEST_RUNS", 4)
     found = calibrate(TINY, tables=3, bank_runs=4, store=tmp_path, workers=1, progress=False)

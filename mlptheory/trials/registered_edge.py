@@ -277,7 +277,9 @@ def _objective_value(model: nn.Module, batch: Batch, recipe: Recipe) -> float:
 
 
 def _fixed_examples(state: TrainingState, count: int | None) -> Batch:
-    return training_examples(state.model, state.examples, state.recipe, count or len(state.examples.train))
+    return training_examples(
+        state.model, state.examples, state.recipe, len(state.examples.train) if count is None else count
+    )
 
 
 def _share(before: float, now: float, target: float) -> float:

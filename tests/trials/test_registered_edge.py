@@ -270,6 +270,11 @@ def test_nets_that_notice_a_rescaling_are_refused(name, options):
         homogeneous_layers(torch.nn.Linear(2, 2))
 
 
+def test_no_examples_are_refused():
+    with pytest.raises(InputError, match="examples = 0"):
+        train(TANH, (Observer(name="edge", every=1, parameters=(("examples", 0),)),), device="cpu")
+
+
 @pytest.mark.parametrize(("observer", "loss"), [("sharpening", 0.0), ("flatness", -1.0)])
 def test_a_target_below_zero_is_refused(observer, loss):
     with pytest.raises(InputError, match="loss"):

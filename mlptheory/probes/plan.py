@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mlptheory.trials.store import Store
 
 SHARPNESS_MEASURE = "hessian_top_eigenvalue"
-EIGENVALUES = {"sharpness": 12, "sharpening": 8, "flatness": 30}
+EIGENVALUES = {"sharpness": 12, "edge": 12, "sharpening": 8, "flatness": 30}
 """What a look at sharpness costs, and how many a run has of them; of "sharpness" 9 to 14 were seen on CIFAR-10."""
 TIMED_STEPS = 20
 """Steps of a measure that trains; its seconds are taken to be proportional to its steps."""
@@ -170,7 +170,9 @@ def _measuring_seconds(
         count = EIGENVALUES.get(observer.name, 0)
         if observer.name == "edge" and isinstance(observer.every, int):
             count = planned_work(trial.recipe, (), data_root).epochs // observer.every
-        examples = () if observer.name == "sharpness" else (("examples", training_size(trial.recipe.data, data_root)),)
+        examples = tuple(each for each in observer.parameters if each[0] == "examples" and each[1] is not None)
+        if count and not examples and observer.name != "sharpness":
+            examples = (("examples", training_size(trial.recipe.data, data_root)),)
         taken += [Measurement(name=SHARPNESS_MEASURE, parameters=examples)] * count
     for measurement in dict.fromkeys(taken):
         if (kind, measurement) not in measured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -222,8 +222,8 @@ def _under_rescalings(
         adaptive_changes.append(abs(adaptive / rows["adaptive_sharpness"] - 1))
     return {
         **found,
-        "function_change": math.log10(max(_ROUNDING, *changes)),
-        "adaptive_change": math.log10(max(_ROUNDING, *adaptive_changes)),
+        "function_change": _log10_of_largest(changes),
+        "adaptive_change": _log10_of_largest(adaptive_changes),
     }
 
 
@@ -277,7 +277,9 @@ def _objective_value(model: nn.Module, batch: Batch, recipe: Recipe) -> float:
 
 
 def _fixed_examples(state: TrainingState, count: int | None) -> Batch:
-    return training_examples(state.model, state.examples, state.recipe, count or len(state.examples.train))
+    return training_examples(
+        state.model, state.examples, state.recipe, len(state.examples.train) if count is None else count
+    )
 
 
 def _share(before: float, now: float, target: float) -> float:
@@ -286,6 +288,11 @@ def _share(before: float, now: float, target: float) -> float:
 
 def _value(found: HessianEigenvalues) -> float:
     return found.values[0] if found.converged else math.nan
+
+
+def _log10_of_largest(changes: Sequence[float]) -> float:
+    # Python's max passes over NaN: one that is unknown would count as none.
+    return math.nan if any(map(math.isnan, changes)) else math.log10(max(_ROUNDING, *changes))
 
 
 def _log2(value: float) -> float:

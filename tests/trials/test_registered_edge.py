@@ -11,7 +11,7 @@ import torch
 from mlptheory.base.errors import InputError
 from mlptheory.models import ModelConfig, build
 from mlptheory.training import BudgetConfig, DataConfig, Observer, OptimizerConfig, Recipe, train, train_ensemble
-from mlptheory.trials import registered  # noqa: F401, as importing registers
+from mlptheory.trials import registered, registered_edge  # noqa: F401, as importing registers
 from mlptheory.trials.registered_edge import homogeneous_layers, rescale_layers
 
 GD = OptimizerConfig(name="sgd", lr=0.3, momentum=0.0)
@@ -142,6 +142,13 @@ def test_members_of_an_ensemble_see_their_own_edge():
         assert seen(member, "edge_ratio") == pytest.approx(seen(alone, "edge_ratio"), abs=1e-6)
 
 
+def test_members_of_an_ensemble_have_their_own_preconditioner():
+    recipes = [replace(TANH, optimizer=OptimizerConfig(name="adamw", lr=lr)) for lr in (0.02, 0.01)]
+    for recipe, member in zip(recipes, train_ensemble(recipes, (EDGE,), device="cpu"), strict=True):
+        alone = train(recipe, (EDGE,), device="cpu")
+        assert seen(member, "edge_ratio") == pytest.approx(seen(alone, "edge_ratio"), abs=1e-6)
+
+
 def test_looking_changes_nothing():
     watched = train(RELU, (Observer(name="flatness", every="octave", parameters=(("loss", 0.5),)),), device="cpu")
     alone = train(RELU, device="cpu")
@@ -213,6 +220,18 @@ def test_rescaling_moves_sharpness_and_neither_function_nor_adaptive_sharpness()
     assert len(set(moved)) == 3 and max(map(abs, moved)) > 1
 
 
+def test_an_unknown_change_is_not_taken_for_none(monkeypatch):
+    known, calls = registered_edge._adaptive, []
+
+    def unknown_at_last(*arguments):
+        calls.append(arguments)
+        return replace(known(*arguments), converged=False)
+
+    monkeypatch.setattr(registered_edge, "_adaptive", unknown_at_last)
+    rows = {name: value for _, _, name, value in flat(rescalings=1).history}
+    assert calls and math.isnan(rows["adaptive_change"]) and rows["function_change"] < -13
+
+
 def test_rescalings_are_the_recipes_own():
     first = flat(rescalings=1)
     recipe = replace(RELU, budget=replace(RELU.budget, batch_size=12))
@@ -249,6 +268,11 @@ def test_nets_that_notice_a_rescaling_are_refused(name, options):
         homogeneous_layers(model)
     with pytest.raises(InputError, match="expected an MLP-"):
         homogeneous_layers(torch.nn.Linear(2, 2))
+
+
+def test_no_examples_are_refused():
+    with pytest.raises(InputError, match="examples = 0"):
+        train(TANH, (Observer(name="edge", every=1, parameters=(("examples", 0),)),), device="cpu")
 
 
 @pytest.mark.parametrize(("observer", "loss"), [("sharpening", 0.0), ("flatness", -1.0)])

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from mlptheory.probes.comparison.design import Comparison, Contrast
 
 
+BY_ITSELF = ", at 95 % within ±δ; decided by itself, outside Holm's family"
+
+
 def claims(probe: Comparison) -> tuple[Claim, ...]:
     """Return a claim for each contrast."""
     return tuple(_claim(contrast) for contrast in probe.contrasts())
@@ -26,7 +29,7 @@ def _claim(contrast: Contrast) -> Claim:
         direction=contrast.direction,
         margin=contrast.margin,
         unit=contrast.unit,
-        test="t interval of the per-seed contrast",
+        test="t interval of the per-seed contrast" + (BY_ITSELF if contrast.direction == "equivalent" else ""),
         held_fixed=contrast.held_fixed,
         scope=contrast.scope,
     )

@@ -2,6 +2,9 @@
 
 from mlptheory.probes.probe import Column
 
+NOT_OUTCOMES = ("arm", "model", "seed", "train_examples", "diverged", "digest")
+"""Columns that no contrast can be of."""
+
 COLUMNS = (
     Column("arm", "Which of the recipes", role="factor"),
     Column("model", "Name of the model", role="factor"),

@@ -10,10 +10,11 @@ from typing import ClassVar
 
 from mlptheory.base.configuration import require_number
 from mlptheory.base.errors import InputError, invalid, unknown_name
-from mlptheory.probes.comparison.columns import COLUMNS
+from mlptheory.probes.comparison.columns import COLUMNS, NOT_OUTCOMES
 from mlptheory.probes.folder import FolderProbe
 from mlptheory.probes.probe import Column
 from mlptheory.probes.settings import require_seeds, seeds_listed
+from mlptheory.reports import bibtex
 from mlptheory.training import Recipe
 from mlptheory.trials import Measurement
 
@@ -119,13 +120,15 @@ class Comparison(FolderProbe):
                 raise invalid(f"arms[{arm!r}]", recipe, "a Recipe")
         if not contrasts or len({contrast.id for contrast in contrasts}) < len(contrasts):
             raise InputError("contrasts: expected one or more, each with an id of its own")
-        columns = [column.name for column in self.columns()]
+        columns = [column.name for column in self.columns() if column.name not in NOT_OUTCOMES]
         for contrast in contrasts:
             for arm in contrast.weights:
                 if arm not in arms:
                     raise unknown_name(f"contrast {contrast.id!r}, arm", arm, arms)
             if contrast.outcome not in columns:
                 raise unknown_name(f"contrast {contrast.id!r}, outcome", contrast.outcome, columns)
+        self.claims()  # It refuses what is no claim, and `bibtex` a source that is unknown: not after hours of runs.
+        bibtex(contrast.bibtex_key for contrast in contrasts if contrast.bibtex_key)
 
     @abstractmethod
     def arms(self) -> Mapping[str, Recipe]:

@@ -8,13 +8,13 @@ import pandas as pd
 
 from mlptheory.probes.comparison.cells import Cells
 from mlptheory.probes.comparison.claims import in_words
+from mlptheory.probes.comparison.columns import NOT_OUTCOMES
 from mlptheory.probes.effects import mean_row
 
 if TYPE_CHECKING:
     from mlptheory.probes.comparison.design import Comparison
 
 COLUMNS = ("arm", "quantity", "mean", "low", "high", "n", "runs")
-_NOT_OUTCOMES = ("arm", "model", "seed", "train_examples", "diverged", "digest")
 
 
 def effects(probe: Comparison, table: pd.DataFrame) -> pd.DataFrame:
@@ -23,7 +23,7 @@ def effects(probe: Comparison, table: pd.DataFrame) -> pd.DataFrame:
     Where an outcome is missing in some runs, the rest are a selection: the row has their mean, and no interval.
     """
     cells = Cells(probe, table)
-    names = [column.name for column in probe.columns() if column.name not in _NOT_OUTCOMES]
+    names = [column.name for column in probe.columns() if column.name not in NOT_OUTCOMES]
     rows = [
         {"arm": arm, "quantity": name.replace("_", " "), **mean_row(cells.outcome(arm, name))}
         for arm in probe.arms()

@@ -23,6 +23,7 @@ OUTCOMES = (
     "edge_highest",
     "edge_sharpness",
     "sharpening",
+    "sharpening_sharpness",
     "sharpness_at_target",
     "adaptive_sharpness_at_target",
     "gap_at_target",

@@ -23,6 +23,7 @@ COHEN, ADAPTIVE_EDGE = "Cohen et al. 2021, Fig. 1", "Cohen et al. 2022"
 NEW = "these data, new seeds"
 BY_ITSELF = "95 % t interval over seeds must lie within ±δ; decided by itself, outside Holm's family"
 REACHED = "; inconclusive unless more than half of the runs reach the threshold"
+HELD = "; inconclusive where a flow comes to the edge of its step, 2/η"
 AS_ZERO = "t interval over seeds, no narrower than one more block of τ = 0 makes it, as τ of few runs is skewed"
 
 
@@ -82,7 +83,7 @@ def _edge_held(probe: Sharpness) -> tuple[str, ...]:
 
 def _edge_scope(probe: Sharpness) -> str:
     noise = f", {100 * probe.label_noise:g} % of labels wrong" if probe.label_noise else ""
-    return f"{_net(probe)} on {_data(probe)}{noise}; these learning rates, that reach the edge early"
+    return f"{_net(probe)} on {_data(probe)}{noise}; this learning rate"
 
 
 def _net(probe: Sharpness) -> str:
@@ -116,7 +117,7 @@ def _sharpening(probe: Sharpness) -> Claim:
         statement="Below the edge, sharpness rises while the training loss falls.",
         estimand=f"log2 of sharpness at that loss over sharpness at initialization, {probe.model}; {NEW}",
         direction="greater",
-        test="t interval of the per-seed growth",
+        test="t interval of the per-seed growth" + HELD,
     )
 
 
@@ -125,11 +126,12 @@ def _wider(probe: Sharpness) -> Claim:
         probe,
         id=WIDER,
         statement="Wider nets sharpen less.",
-        source="Jacot et al. 2018: at infinite width the kernel stays, and sharpness with it",
+        source="after Jacot et al. 2018: at infinite width the kernel stays; that sharpness then stays is inferred",
         bibtex_key="Jacot2018",
         estimand=f"that growth: fitted change from the narrowest to the widest (line over log2 width); {NEW}",
         direction="less",
-        test="t interval of the per-seed change; not supported where a narrower net sharpens less than the widest",
+        test="t interval of the per-seed change; not supported where a narrower net sharpens less than the widest"
+        + HELD,
     )
 
 
@@ -138,10 +140,11 @@ def _deeper(probe: Sharpness) -> Claim:
         probe,
         id=DEEPER,
         statement="Deeper nets sharpen more.",
-        source="Cohen et al. 2021, whose code has depths 1 to 4",
+        source="after Cohen et al. 2021, whose code has tanh nets of depths 1 to 4",
         estimand=f"that growth: fitted change from the shallowest to the deepest (line over log2 depth); {NEW}",
         direction="greater",
-        test="t interval of the per-seed change; not supported where a shallower net sharpens more than the deepest",
+        test="t interval of the per-seed change; not supported where a shallower net sharpens more than the deepest"
+        + HELD,
     )
 
 

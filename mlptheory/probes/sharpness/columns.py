@@ -34,6 +34,9 @@ COLUMNS = (
         role="outcome",
     ),
     Column(
+        "sharpening_sharpness", "Flow part: sharpness at the first look with the training loss at its target or less"
+    ),
+    Column(
         "sharpness_at_target",
         "Batch part: largest eigenvalue of the Hessian of the training loss when that is first at its target",
         role="outcome",

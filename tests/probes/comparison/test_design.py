@@ -56,6 +56,10 @@ TWO = {"a": Recipe(), "b": Recipe()}
         (TWO, (), "expected one or more"),
         (TWO, (_contrast(), _contrast()), "an id of its own"),
         (TWO, (_contrast(weights={"a": 1, "bb": -1}),), r"arm = 'bb': unknown; did you mean 'b'"),
+        (TWO, (_contrast(outcome="model"),), "outcome = 'model': unknown"),
+        (TWO, (_contrast(direction="up"),), r"Claim\.direction = 'up'"),
+        (TWO, (_contrast(margin=-1),), r"Claim\.margin = -1"),
+        (TWO, (_contrast(bibtex_key="Keskar2107"),), "bibtex key = 'Keskar2107': unknown; did you mean 'Keskar2017'"),
         (TWO, (_contrast(outcome="test_acuracy"),), "outcome = 'test_acuracy': unknown; did you mean 'test_accuracy'"),
     ],
 )
@@ -86,5 +90,6 @@ def test_every_arm_is_trained_with_every_seed_whatever_its_own(widths):
 def test_claims_say_what_is_compared(widths):
     claims = {claim.id: claim for claim in widths.claims()}
     assert claims["curved"].estimand.startswith("0.5 narrow − middle + 0.5 wide, test accuracy")
+    assert "outside Holm's family" in claims["curved"].test and "Holm" not in claims["surer"].test
     assert claims["surer"].direction == "less" and claims["surer"].unit == "nats"
     assert widths.references() == ("Chen2023", "Alpaydin1998", "Pedregosa2011", "Paszke2019", "mlptheory")

@@ -35,6 +35,32 @@ def test_where_most_runs_never_reach_the_threshold_nothing_hovers():
     assert judged(PROBE, table)[named.EDGE_GD].verdict == "contradicted"
 
 
+def test_a_run_of_unknown_height_is_not_taken_to_have_reached():
+    table = quiet(PROBE)
+    rows = np.flatnonzero(table["arm"] == "gd")
+    table.loc[rows[:3], "edge_highest"] = np.nan
+    assert "Only 2 of 5 runs reached" in judged(PROBE, table)[named.EDGE_GD].reason
+    table.loc[rows[:2], "edge_highest"] = 0.1
+    assert judged(PROBE, table)[named.EDGE_GD].verdict == "supported"
+    table["edge_highest"] = np.nan
+    for lost in (table, table.drop(columns=["edge_highest"])):
+        verdict = judged(PROBE, lost)[named.EDGE_GD]
+        assert verdict.verdict == "inconclusive" and "Of no run is it known" in verdict.reason
+
+
+def test_flows_at_the_edge_of_their_step_decide_nothing():
+    flows = {named.SHARPENING, named.WIDER, named.DEEPER}
+    table = quiet(PROBE, sharpening=4.0, wider=4.0, deeper=4.0)
+    table["sharpening_sharpness"] = np.where(table["role"] == "flow", 40 * 2**-0.26, np.nan)
+    assert all(judged(PROBE, table)[claim].verdict == "supported" for claim in flows)
+    deep = (table["depth"] == 3) & (table["block"] < 2)
+    table.loc[deep, "sharpening_sharpness"] = 40 * 2**-0.24
+    found = judged(PROBE, table)
+    assert "2 of 15 flows came to the edge of their step, 2/η = 40" in found[named.DEEPER].reason
+    assert found[named.DEEPER].verdict == "inconclusive"
+    assert all(found[claim].verdict == "supported" for claim in flows - {named.DEEPER})
+
+
 @pytest.mark.parametrize(
     ("claim", "parameter", "verdicts"),
     [
@@ -74,6 +100,18 @@ def test_tau_is_scipys_and_its_error_no_smaller_than_with_one_more_block_of_none
     assert evidence.estimate.standard_error == pytest.approx(
         max(np.std(taus, ddof=1) / np.sqrt(5), with_zero.std(ddof=1) / np.sqrt(6)), abs=1e-12
     )
+
+
+def test_seeds_that_all_have_no_correlation_are_not_certain():
+    probe = dataclasses.replace(PROBE, batch_sizes=(8, 16, 32, 64), seeds=3)
+    table = quiet(probe)
+    rows = table["role"] == "batch"
+    table.loc[rows, "sharpness_at_target"] = table.loc[rows, "batch_size"].astype(float)
+    table.loc[rows, "gap_at_target"] = table.loc[rows, "batch_size"].map({8: 2.0, 16: 4.0, 32: 1.0, 64: 3.0})
+    evidence = gather(probe, Cells(probe, table), named.PREDICTS)
+    assert evidence.estimate.estimate == 0
+    assert evidence.estimate.standard_error == pytest.approx(1 / 4)
+    assert judged(probe, table)[named.PREDICTS].verdict == "inconclusive"
 
 
 def test_rescaled_sharpness_is_the_mean_over_draws():

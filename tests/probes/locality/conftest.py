@@ -62,16 +62,16 @@ def tiny_store(tmp_path_factory):
     return tmp_path_factory.mktemp("store")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small_control():
-    """A control of one epoch and few units, in place of the one that shows something."""
+    """A control of one epoch and few units, in place of the one that shows something; other modules see the latter."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arms, "CONTROL_MODEL", ModelConfig(name="S-2/Wi-4", variant="authors", norm="none"))
         patch.setattr(arms, "CONTROL_BUDGET", BudgetConfig(amount=1, batch_size=4096))
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tiny_result(tiny_store, small_control):
     """A real result of real runs, which later runs find in the store."""
     return TINY.run(store=tiny_store, workers=1, progress=False, planned_s=1.0)

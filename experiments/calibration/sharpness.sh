@@ -1,0 +1,7 @@
+#!/bin/sh
+# How often the verdicts of the sharpness probe are wrong: 5,000 tables with a planted truth for every scenario, with
+# Gaussian noise and with that of 900 real runs on digits, 300 of each part.
+#
+# Paper     none
+set -eu
+exec mlptheory calibrate sharpness --bank-runs 300 --out "${1:-runs/calibration_sharpness}"

@@ -5,7 +5,8 @@ Command   MLPTHEORY_DATA=FOLDER python experiments/sharpness/reference.py [--out
           goes on from its last checkpoint, kept in FOLDER until the end
 Paper     Cohen, Kaur, Li, Kolter & Talwalkar 2021, Fig. 1 and the first demonstration of their code: full-batch
           gradient descent at η = 0.01 on half the squared error; sharpness rises to 2/η = 200 and stays there
-Time      1 hour 8 minutes on one CPU core (a hyperthread) that other work shared; 0.13 seconds a step and 4 to 8 a look alone
+Time      1 hour 8 minutes on one CPU core (a hyperthread) that other work shared; alone, 0.13 seconds a
+          step and 4 to 8 a look
 
 As there: the first 5,000 training images, one-hot labels, PyTorch's initialization, no momentum, no decay. Chosen
 here: images standardized by channel over these 5,000, where the paper's code standardizes each pixel over all 50,000;

@@ -5,4 +5,4 @@
 # Paper     none
 # Time      32 minutes on 2 CPU cores (hyperthreads of one) that other work shared, 10 of them for the 900 runs
 set -eu
-exec mlptheory calibrate sharpness --bank-runs 300 --out "${1:-runs/calibration_sharpness}"
+exec mlptheory calibrate sharpness --bank-runs 900 --out "${1:-runs/calibration_sharpness}"

@@ -35,16 +35,16 @@ def nets(probe: Sharpness) -> tuple[tuple[int, int], ...]:
 
 
 def bank(probe: Sharpness, runs: int) -> tuple[Trial, ...]:
-    """Return, for each of so many seeds, a run of gradient descent, a flow at the center and one of the batch sizes."""
+    """Return so many runs, a third of each part, part by part: gradient descent, flows at the center, a batch size."""
     return tuple(_of_bank(probe, runs))
 
 
 def _of_bank(probe: Sharpness, runs: int) -> Iterator[Trial]:
-    seeds = range(BANK_SEEDS, BANK_SEEDS + runs)
+    seeds = [range(BANK_SEEDS, BANK_SEEDS + (runs + part) // 3) for part in (2, 1, 0)]
     middle = probe.batches_sorted[len(probe.batches_sorted) // 2]
-    yield from (_edge(probe, GD, seed, seed - BANK_SEEDS) for seed in seeds)
-    yield from (_flow(probe, probe.width, probe.depth, seed, seed - BANK_SEEDS) for seed in seeds)
-    yield from (_batch(probe, middle, seed, seed - BANK_SEEDS) for seed in seeds)
+    yield from (_edge(probe, GD, seed, seed - BANK_SEEDS) for seed in seeds[0])
+    yield from (_flow(probe, probe.width, probe.depth, seed, seed - BANK_SEEDS) for seed in seeds[1])
+    yield from (_batch(probe, middle, seed, seed - BANK_SEEDS) for seed in seeds[2])
 
 
 def _edge(probe: Sharpness, arm: str, seed: int, block: int) -> Trial:

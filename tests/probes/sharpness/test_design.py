@@ -144,11 +144,14 @@ def test_edges_and_flows_are_full_batches_on_half_the_squared_error():
         assert bool(recipe.data.label_noise) == (labels["role"] == "edge")
 
 
-def test_a_bank_has_every_part_of_every_seed():
-    bank = PROBE.bank_trials(7)
-    assert len(bank) == 21 and len({trial.recipe.seed for trial in bank}) == 7
-    assert min(trial.recipe.seed for trial in bank) >= 3_000_000
-    assert {dict(trial.labels)["role"] for trial in bank} == {"edge", "flow", "batch"}
+@pytest.mark.parametrize(("runs", "parts"), [(7, (3, 2, 2)), (8, (3, 3, 2)), (9, (3, 3, 3))])
+def test_a_bank_is_of_every_part_alike(runs, parts):
+    bank = PROBE.bank_trials(runs)
+    roles = [dict(trial.labels)["role"] for trial in bank]
+    assert roles == ["edge"] * parts[0] + ["flow"] * parts[1] + ["batch"] * parts[2]
+    seeds = [trial.recipe.seed for trial in bank]
+    assert sorted(set(seeds)) == [3_000_000, 3_000_001, 3_000_002]
+    assert len(set(zip(roles, seeds, strict=True))) == runs
 
 
 def test_references_follow_the_design():

@@ -3,6 +3,6 @@
 # Gaussian noise and with that of 900 real runs on digits, 300 of each part.
 #
 # Paper     none
-# Time      32 minutes on 2 CPU cores (hyperthreads of one) that other work shared, 10 of them for the 900 runs
+# Time      17 minutes on 2 CPU cores (hyperthreads of one), 10 of them for the 900 runs, while other work shared the machine
 set -eu
 exec mlptheory calibrate sharpness --bank-runs 900 --out "${1:-runs/calibration_sharpness}"

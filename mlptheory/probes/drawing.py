@@ -1,4 +1,4 @@
-"""What figures over the batch size are made of."""
+"""What figures of several probes are made of."""
 
 from __future__ import annotations
 
@@ -45,6 +45,18 @@ def draw_means(
         means.append(float(back(to(runs).mean())))
     filled = {} if style == "-" else {"markerfacecolor": "none"}
     axes.plot(at, means, style, marker=marker, markersize=4, color=color, label=label, **filled)
+
+
+def draw_runs(axes: Axes, place: float, values: np.ndarray, color: str, filled: bool = True) -> None:
+    """Draw every run and, beside them, their mean with its 95 % t interval; nothing where none has a value."""
+    seen = values[~np.isnan(values)]
+    if not len(seen):
+        return
+    axes.plot([place - 0.15] * len(seen), seen, ".", color=color, alpha=0.4, markersize=3)
+    if len(seen) > 1:
+        interval = mean_interval(seen)
+        axes.plot([place + 0.1] * 2, [interval.low, interval.high], "-", color=color, linewidth=1)
+    axes.plot(place + 0.1, seen.mean(), "o", color=color, markersize=4, markerfacecolor=color if filled else "none")
 
 
 def batch_axis(axes: Axes, sizes: Sequence[int], label: str = "batch size") -> None:

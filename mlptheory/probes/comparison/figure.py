@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mlptheory.probes.comparison.cells import Cells
 from mlptheory.probes.comparison.claims import in_words
+from mlptheory.probes.drawing import draw_runs
 from mlptheory.reports import figure_style, new_figure
-from mlptheory.stats import mean_interval
 
 if TYPE_CHECKING:
     from mlptheory.probes.comparison.design import Comparison, Contrast
@@ -32,29 +30,17 @@ def draw(probe: Comparison, result: Result) -> Figure:
         panels = figure.subplots(len(rows), 2, squeeze=False)
         for ((outcome, scale, unit), contrasts), (left, right) in zip(rows.items(), panels, strict=True):
             for place, arm in enumerate(probe.arms()):
-                _point(left, place, scale * cells.outcome(arm, outcome), f"C{place}")
+                draw_runs(left, place, scale * cells.outcome(arm, outcome), f"C{place}")
             left.set_xticks(range(len(probe.arms())), list(probe.arms()), **_TILTED)
             left.set_ylabel(f"{outcome.replace('_', ' ')} ({unit})")
             left.set_title("arms")
             for place, contrast in enumerate(contrasts):
                 band = (place - 0.4, place + 0.4)
                 right.fill_between(band, -contrast.margin, contrast.margin, color=BAND, linewidth=0, zorder=0)
-                _point(right, place, cells.contrast(contrast), "0.2")
+                draw_runs(right, place, cells.contrast(contrast), "0.2")
             right.axhline(0, color="0.4", linewidth=0.8, zorder=1)
             right.set_xticks(range(len(contrasts)), [in_words(contrast) for contrast in contrasts], **_TILTED)
             right.set_xlim(-0.6, len(contrasts) - 0.4)
             right.set_ylabel(f"contrast ({unit})")
             right.set_title("contrasts")
     return figure
-
-
-def _point(axes: Axes, place: float, values: np.ndarray, color: str) -> None:
-    """Draw every run, the mean and its interval."""
-    seen = values[~np.isnan(values)]
-    if not len(seen):
-        return
-    axes.plot([place - 0.1] * len(seen), seen, ".", color=color, alpha=0.4, markersize=4)
-    if len(seen) > 1:
-        interval = mean_interval(seen)
-        axes.plot([place + 0.1] * 2, [interval.low, interval.high], "-", color=color, linewidth=1)
-    axes.plot(place + 0.1, seen.mean(), "o", color=color, markersize=4)

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mlptheory.probes.drawing import draw_runs
 from mlptheory.probes.permutation.cells import Cells
 from mlptheory.probes.permutation.claims import TRAJECTORY_MARGIN
 from mlptheory.probes.permutation.design import AFTER, AUGMENTED, BEFORE, PERMUTED, PLAIN
 from mlptheory.reports import figure_style, new_figure
-from mlptheory.stats import mean_interval
 
 if TYPE_CHECKING:
     from mlptheory.probes.permutation.design import Permutation
@@ -46,7 +46,7 @@ def draw(probe: Permutation, result: Result) -> Figure:
 def _accuracies(probe: Permutation, cells: Cells, axes: Axes) -> None:
     columns = [(arm, images) for arm in probe.models for images in probe.treatments(arm)]
     for place, (arm, images) in enumerate(columns):
-        _point(axes, place, cells.accuracy(arm, images), COLORS[arm], images in (PLAIN, AUGMENTED))
+        draw_runs(axes, place, cells.accuracy(arm, images), COLORS[arm], images in (PLAIN, AUGMENTED))
     for arm, model in probe.models.items():
         axes.plot([], [], "o", color=COLORS[arm], markersize=4, label=model)
     axes.set_xticks(range(len(columns)), [TEXTS[images] for _, images in columns], **_TILTED)
@@ -66,7 +66,7 @@ def _differences(probe: Permutation, cells: Cells, axes: Axes) -> None:
     axes.axhline(probe.effect, color="0.4", linewidth=0.8, linestyle="--", zorder=1)
     for place, (_, arm, first, second) in enumerate(rows):
         values = cells.accuracy(arm, first) - cells.accuracy(arm, second)
-        _point(axes, place, values, COLORS[arm], True)
+        draw_runs(axes, place, values, COLORS[arm], True)
     axes.set_xticks(range(len(rows)), [text for text, *_ in rows], **_TILTED)
     axes.set_ylabel("difference (percentage points)")
     axes.set_title("differences")
@@ -89,15 +89,3 @@ def _deviations(cells: Cells, axes: Axes) -> None:
     axes.set_ylabel("largest deviation")
     axes.legend(fontsize="x-small", loc="center right")
     axes.set_title("in lockstep")
-
-
-def _point(axes: Axes, place: float, values: np.ndarray, color: str, filled: bool) -> None:
-    """Draw every run, the mean and its interval."""
-    seen = values[~np.isnan(values)]
-    if not len(seen):
-        return
-    axes.plot([place - 0.15] * len(seen), seen, ".", color=color, alpha=0.4, markersize=3)
-    if len(seen) > 1:
-        interval = mean_interval(seen)
-        axes.plot([place + 0.1] * 2, [interval.low, interval.high], "-", color=color, linewidth=1)
-    axes.plot(place + 0.1, seen.mean(), "o", color=color, markersize=4, markerfacecolor=color if filled else "none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +16,11 @@ from mlptheory.base.errors import InputError
 from mlptheory.base.random import uniform
 from mlptheory.base.registry import Registry
 from mlptheory.data import Batch, Dataset, Loader, pixel_permutation
+from mlptheory.measures import HessianEigenvalues, hessian_top_eigenvalues
 from mlptheory.measures.evaluation_copy import evaluation_copy
 from mlptheory.training import DataConfig, Examples, Recipe
 from mlptheory.training.device import autocast
+from mlptheory.training.losses import objective
 from mlptheory.training.setting import Setting
 
 _AT_ONCE = 256
@@ -107,6 +110,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@torch.no_grad()
+def objective_value(model: nn.Module, batch: Batch, recipe: Recipe) -> float:
+    """Return the training objective of a batch in float64, labels smoothed, nothing augmented or dropped."""
+    with evaluation_copy(model, batch.inputs, batch.targets) as (copied, inputs, targets):
+        return float(objective(recipe)(copied(inputs), targets).item())
+
+
+def top_of_hessian(model: nn.Module, batch: Batch, recipe: Recipe) -> HessianEigenvalues:
+    """Return the top of the Hessian of the training objective, labels smoothed, nothing augmented or dropped."""
+    with evaluating(model):
+        return hessian_top_eigenvalues(model, objective(recipe), batch.inputs, batch.targets)
+
+
+def converged_value(found: HessianEigenvalues) -> float:
+    """Return the largest eigenvalue found; NaN if Lanczos did not converge."""
+    return found.values[0] if found.converged else math.nan
 
 
 def training_examples(model: nn.Module, examples: Examples, recipe: Recipe, count: int) -> Batch:

@@ -6,25 +6,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import nn
-
 from mlptheory.base.configuration import from_plain, require_number
 from mlptheory.base.errors import InputError
-from mlptheory.data import Batch, teacher_probabilities
+from mlptheory.data import teacher_probabilities
 from mlptheory.measures import (
-    HessianEigenvalues,
     chance_accuracy,
     excess_loss,
     gradient_noise_scale,
-    hessian_top_eigenvalues,
     prediction_agreement,
     weight_distance,
     weight_norm,
 )
 from mlptheory.models import scale_invariant_parameters
 from mlptheory.training import Recipe, TestTimeAugmentation, TrainingState, evaluate, objective, observers
-from mlptheory.training.device import autocast
 from mlptheory.trials import (  # noqa: F401, as importing registers
     registered_accuracy,
     registered_edge,
@@ -40,9 +34,11 @@ from mlptheory.trials import (  # noqa: F401, as importing registers
 from mlptheory.trials.looks import between_logs, last_look
 from mlptheory.trials.measuring import (
     MeasureContext,
-    evaluating,
+    converged_value,
     logits_of_test_images,
     measures,
+    objective_value,
+    top_of_hessian,
     trained_model,
     training_examples,
 )
@@ -115,7 +111,7 @@ def measure_hessian_top_eigenvalue(context: MeasureContext, examples: int = 256)
     """Largest eigenvalue of the training objective's Hessian on fixed training examples; NaN if not converged."""
     model, recipe = trained_model(context, "hessian_top_eigenvalue")
     batch = training_examples(model, context.examples, recipe, examples)
-    return {"hessian_top_eigenvalue": _sharpness(_top_of_hessian(model, batch, recipe))}
+    return {"hessian_top_eigenvalue": converged_value(top_of_hessian(model, batch, recipe))}
 
 
 @measures.register("gradient_noise_scale")
@@ -128,27 +124,9 @@ def measure_gradient_noise_scale(context: MeasureContext, examples: int = 256) -
     return {"noise_scale": noise.noise_scale, "noise_scale_low": noise.low, "noise_scale_high": noise.high}
 
 
-@torch.no_grad()
-def _objective_value(model: nn.Module, batch: Batch, recipe: Recipe) -> float:
-    """Return the training objective of a batch, nothing augmented or dropped, whatever the precision of training."""
-    with evaluating(model), autocast("float32", str(batch.inputs.device)):
-        logits = model(batch.inputs)
-    return objective(recipe)(logits, batch.targets).item()
-
-
-def _top_of_hessian(model: nn.Module, batch: Batch, recipe: Recipe) -> HessianEigenvalues:
-    """Return the top of the Hessian of the training objective, labels smoothed, nothing augmented or dropped."""
-    with evaluating(model):
-        return hessian_top_eigenvalues(model, objective(recipe), batch.inputs, batch.targets)
-
-
 def _require_cross_entropy(what: str, recipe: Recipe) -> None:
     if recipe.loss != "cross_entropy":
         raise InputError(f"{what}: expected a recipe whose loss is 'cross_entropy', found {recipe.loss!r}")
-
-
-def _sharpness(found: HessianEigenvalues) -> float:
-    return found.values[0] if found.converged else math.nan
 
 
 @observers.register("weights")
@@ -186,11 +164,11 @@ def observe_sharpness(state: TrainingState, remaining: float, examples: int = 25
     if state.step == 0 or before.get("sharpness_loss", math.inf) <= target_loss:
         return {}
     batch = training_examples(state.model, state.examples, state.recipe, examples)
-    now = _objective_value(state.model, batch, state.recipe)
+    now = objective_value(state.model, batch, state.recipe)
     if now > (3 * target_loss + math.log(classes)) / 4:
         return {"sharpness_loss": now}
-    found = _top_of_hessian(state.model, batch, state.recipe)
-    looks = {"sharpness": _sharpness(found)}
+    found = top_of_hessian(state.model, batch, state.recipe)
+    looks = {"sharpness": converged_value(found)}
     names = scale_invariant_parameters(state.model)
     if names:
         norm = weight_norm({name: state.model.get_parameter(name) for name in names})

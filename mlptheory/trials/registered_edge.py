@@ -15,7 +15,6 @@ from mlptheory.base.random import generator
 from mlptheory.data import Batch
 from mlptheory.measures import (
     HessianEigenvalues,
-    hessian_top_eigenvalues,
     preconditioned_sharpness,
     stability_threshold,
 )
@@ -26,7 +25,13 @@ from mlptheory.training.losses import objective
 from mlptheory.training.optimizers import build_optimizer
 from mlptheory.training.recipe import DEFAULT_BETAS
 from mlptheory.trials.looks import between, between_logs, last_look
-from mlptheory.trials.measuring import evaluating, training_examples
+from mlptheory.trials.measuring import (
+    converged_value,
+    evaluating,
+    objective_value,
+    top_of_hessian,
+    training_examples,
+)
 
 NEAR, NEAR_IN_NOISE = 2.0, 4.0
 """Multiples of the target from which on eigenvalues are measured at each look; small batches' losses jump."""
@@ -58,12 +63,12 @@ def observe_edge(state: TrainingState, examples: int | None = None) -> Mapping[s
         return {}  # Its preconditioner is that of a step.
     batch = _fixed_examples(state, examples)
     found = _sharpness_to_optimizer(state, batch)
-    ratio = _log2(_value(found) / threshold)
+    ratio = _log2(converged_value(found) / threshold)
     ratios = [value for _, _, name, value in state.history if name == "edge_ratio"] + [ratio]
     last_third = ratios[-max(1, len(ratios) // 3) :]
     return {
         "edge_loss": found.loss,
-        "edge_sharpness": _value(found),
+        "edge_sharpness": converged_value(found),
         "edge_ratio": ratio,
         "edge_hovering": sum(last_third) / len(last_third),
         "edge_highest": math.nan if any(map(math.isnan, ratios)) else max(ratios),
@@ -85,10 +90,10 @@ def observe_sharpening(state: TrainingState, loss: float, examples: int | None =
     if before.get("sharpening_loss", math.inf) <= loss:
         return {}
     batch = _fixed_examples(state, examples)
-    now = _objective_value(state.model, batch, state.recipe)
+    now = objective_value(state.model, batch, state.recipe)
     if before and now > NEAR * loss:
         return {"sharpening_loss": now}
-    found = _value(_top_of_hessian(state.model, batch, state.recipe))
+    found = converged_value(top_of_hessian(state.model, batch, state.recipe))
     rows = {"sharpening_loss": now, "sharpening_sharpness": found}
     if before and now <= loss and "sharpening_sharpness" in before:
         share = _share(before["sharpening_loss"], now, loss)
@@ -129,14 +134,14 @@ def observe_flatness(
     if before.get("flatness_loss", math.inf) <= loss:
         return {}
     batch = _fixed_examples(state, examples)
-    now = _objective_value(state.model, batch, state.recipe)
+    now = objective_value(state.model, batch, state.recipe)
     if now > NEAR_IN_NOISE * loss:
         return {"flatness_loss": now}
     test = state.evaluate("test")
     rows = {
         "flatness_loss": now,
-        "sharpness": _value(_top_of_hessian(state.model, batch, state.recipe)),
-        "adaptive_sharpness": _value(_adaptive(state.model, batch, state.recipe)),
+        "sharpness": converged_value(top_of_hessian(state.model, batch, state.recipe)),
+        "adaptive_sharpness": converged_value(_adaptive(state.model, batch, state.recipe)),
         "gap": test.loss - now,
         "test_error": 1 - test.top1,
     }
@@ -216,8 +221,8 @@ def _under_rescalings(
                 logits = copied(inputs)
                 rescale_layers(copied, layers, tuple((2.0 ** (RESCALING_SPREAD * normal)).tolist()))
                 changes.append(float((copied(inputs) - logits).abs().max() / logits.abs().max()))
-            moved = _value(_top_of_hessian(copied, batch, state.recipe))
-            adaptive = _value(_adaptive(copied, batch, state.recipe))
+            moved = converged_value(top_of_hessian(copied, batch, state.recipe))
+            adaptive = converged_value(_adaptive(copied, batch, state.recipe))
         found[f"rescaling_{draw}"] = _log2(moved / rows["sharpness"])
         adaptive_changes.append(abs(adaptive / rows["adaptive_sharpness"] - 1))
     return {
@@ -246,16 +251,11 @@ def _threshold(state: TrainingState) -> float:
 def _sharpness_to_optimizer(state: TrainingState, batch: Batch) -> HessianEigenvalues:
     model, recipe = state.model, state.recipe
     if recipe.optimizer.name != "adamw":
-        return _top_of_hessian(model, batch, recipe)
+        return top_of_hessian(model, batch, recipe)
     optimizer = build_optimizer(model, recipe.optimizer, lr_multipliers(model, recipe.optimizer.name))
     optimizer.load_state_dict(dict(state.optimizer_state))
     with evaluating(model):
         return preconditioned_sharpness(model, objective(recipe), batch.inputs, batch.targets, optimizer)
-
-
-def _top_of_hessian(model: nn.Module, batch: Batch, recipe: Recipe) -> HessianEigenvalues:
-    with evaluating(model):
-        return hessian_top_eigenvalues(model, objective(recipe), batch.inputs, batch.targets)
 
 
 def _adaptive(model: nn.Module, batch: Batch, recipe: Recipe) -> HessianEigenvalues:
@@ -270,12 +270,6 @@ def _adaptive(model: nn.Module, batch: Batch, recipe: Recipe) -> HessianEigenval
         return preconditioned_sharpness(model, objective(recipe), batch.inputs, batch.targets, diagonal)
 
 
-@torch.no_grad()
-def _objective_value(model: nn.Module, batch: Batch, recipe: Recipe) -> float:
-    with evaluation_copy(model, batch.inputs, batch.targets) as (copied, inputs, targets):
-        return float(objective(recipe)(copied(inputs), targets).item())
-
-
 def _fixed_examples(state: TrainingState, count: int | None) -> Batch:
     return training_examples(
         state.model, state.examples, state.recipe, len(state.examples.train) if count is None else count
@@ -284,10 +278,6 @@ def _fixed_examples(state: TrainingState, count: int | None) -> Batch:
 
 def _share(before: float, now: float, target: float) -> float:
     return (before - target) / (before - now)
-
-
-def _value(found: HessianEigenvalues) -> float:
-    return found.values[0] if found.converged else math.nan
 
 
 def _log10_of_largest(changes: Sequence[float]) -> float:

@@ -404,8 +404,8 @@ def test_sharpness_is_not_interpolated_from_a_look_before_the_last(monkeypatch):
         current["loss"] = next(losses)
         return current["loss"]
 
-    monkeypatch.setattr("mlptheory.trials.registered._objective_value", value)
-    monkeypatch.setattr("mlptheory.trials.registered._top_of_hessian", lambda *_: Found(current["loss"]))
+    monkeypatch.setattr("mlptheory.trials.registered.objective_value", value)
+    monkeypatch.setattr("mlptheory.trials.registered.top_of_hessian", lambda *_: Found(current["loss"]))
     recipe = replace(RECIPE, budget=replace(RECIPE.budget, amount=3))
     found = train(recipe, [SHARPNESS], device="cpu")
     assert list(_rows(found, "sharpness_loss")) == [1, 2, 3]

@@ -69,4 +69,4 @@ def test_a_small_calibration_judges_made_and_real_noise(monkeypatch, tmp_path):
     found = calibrate(TINY, tables=4, bank_runs=6, store=tmp_path, workers=1, progress=False)
     places = {(row["kind"], row["scenario"]) for row in found.rows}
     assert len(places) == 2 * len(SCENARIOS)
-    assert len(found.bank) == 18 and set(found.bank["role"]) == {"edge", "flow", "batch"}
+    assert len(found.bank) == 6 and set(found.bank["role"]) == {"edge", "flow", "batch"}

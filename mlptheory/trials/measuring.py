@@ -115,7 +115,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def objective_value(model: nn.Module, batch: Batch, recipe: Recipe) -> float:
     """Return the training objective of a batch in float64, labels smoothed, nothing augmented or dropped."""
-    with evaluation_copy(model, batch.inputs, batch.targets) as (copied, inputs, targets):
+    with evaluating(model), evaluation_copy(model, batch.inputs, batch.targets) as (copied, inputs, targets):
         return float(objective(recipe)(copied(inputs), targets).item())
 
 

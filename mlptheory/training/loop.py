@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from mlptheory.base.errors import InputError, invalid
 from mlptheory.data import Batch, Loader
 from mlptheory.models import lr_multipliers, set_dropout_key
 from mlptheory.training.checkpoint import load_checkpoint, save_checkpoint
+from mlptheory.training.copies import WeightCopies
 from mlptheory.training.device import autocast, default_device, resolve_precision, weight_dtype
 from mlptheory.training.evaluation import Evaluation
 from mlptheory.training.examples import prepare_examples
@@ -82,10 +84,15 @@ class Run(Setting):
         multipliers = lr_multipliers(self.model, recipe.optimizer.name)
         self.loader: Loader | FeatureLoader = self.training_loader()
         self.logits: Callable[[torch.Tensor], torch.Tensor] = self.model
+        self.copies: WeightCopies | None = None
         if recipe.trained == "head":
             self.logits = Head(self.model)
             self.loader = FeatureLoader(self.loader, self.logits, self.precision)
-        self.optimizer = build_optimizer(self.model, recipe.optimizer, multipliers)
+        elif self.precision == "bfloat16":
+            self.copies = WeightCopies(self.model)
+            self.logits = self._logits_by_copies
+        copies = self.copies if self._gradients_stay_with_copies else None
+        self.optimizer = build_optimizer(self.model, recipe.optimizer, multipliers, copies)
         self.total_steps = self.count_steps(self.model, self.loader.input_shape)
         self._refuse_batch_normalization_of_parts()
         self.loss_sum, self.hits, self.count = self._zero(), self._zero(), 0
@@ -93,6 +100,17 @@ class Run(Setting):
 
     def _zero(self) -> torch.Tensor:
         return torch.zeros((), dtype=weight_dtype(self.precision), device=self.device)
+
+    def _logits_by_copies(self, inputs: torch.Tensor) -> torch.Tensor:
+        # No weight of a copy is shared, and the search for such takes as long as a small layer.
+        return functional_call(self.model, self.copies.current(), (inputs,), tie_weights=False)
+
+    @property
+    def _gradients_stay_with_copies(self) -> bool:
+        """Whether the optimizer takes the gradients of one backward pass as they are, and takes them of the copies."""
+        budget, optimizer = self.recipe.budget, self.recipe.optimizer
+        in_parts = budget.microbatch is not None and budget.microbatch < budget.batch_size
+        return optimizer.name == "lion" and optimizer.clip_norm is None and not in_parts
 
     def _refuse_batch_normalization_of_parts(self) -> None:
         budget, n = self.recipe.budget, len(self.examples.train)
@@ -117,6 +135,8 @@ class Run(Setting):
         recipe, size = self.recipe, len(batch.targets)
         microbatch = recipe.budget.microbatch or size
         self.optimizer.zero_grad(set_to_none=True)
+        if self.copies is not None:
+            self.copies.forget_gradients()
         self.model.train()
         for first in range(0, size, microbatch):
             rows = slice(first, min(first + microbatch, size))
@@ -127,6 +147,8 @@ class Run(Setting):
                 logits = logits.float()
             loss = example_losses(logits, batch, recipe, rows).sum() / size
             loss.backward()
+            if self.copies is not None and not self._gradients_stay_with_copies:
+                self.copies.hand_over()
             self.loss_sum += loss.detach() * size
             self.hits += hits(logits.detach(), batch, rows).sum()
             bad = ~torch.isfinite(loss.detach()) & (self.first_bad_step < 0)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.func import functional_call
 
 from mlptheory.base.errors import InputError, invalid
+from mlptheory.base.memory import keeping_freed_memory
 from mlptheory.data import Batch, Loader
 from mlptheory.models import lr_multipliers, set_dropout_key
 from mlptheory.training.checkpoint import load_checkpoint, save_checkpoint

@@ -32,8 +32,7 @@ class WeightCopies:
             if len(names) == 1 and names[0] and parameter.requires_grad and parameter.dtype == torch.float32
         }
         self._copies = {
-            name: parameter.detach().to(torch.bfloat16).requires_grad_()
-            for name, parameter in self._parameters.items()
+            name: parameter.detach().to(torch.bfloat16).requires_grad_() for name, parameter in self._parameters.items()
         }
         self._names = {parameter: name for name, parameter in self._parameters.items()}
         self._versions = {name: parameter._version for name, parameter in self._parameters.items()}

@@ -11,8 +11,8 @@ from mlptheory.models.layers import Dense
 class WeightCopies:
     """The bfloat16 copies of a model's dense layers that its forward pass uses instead of the weights.
 
-    Autocast casts every weight in the forward pass and every gradient of one in the backward pass. A copy that is a leaf
-    of the graph has the same value and gets the same gradient, before its cast.
+    Autocast casts every weight in the forward pass and every gradient of one in the backward pass. A copy that is a
+    leaf of the graph has the same value and gets the same gradient, before its cast.
 
     Parameters
     ----------

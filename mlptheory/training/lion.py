@@ -18,9 +18,9 @@ BLOCK = 65_536
 class BlockedLion(Lion):
     """Lion (Chen et al. 2023) as lion-pytorch computes it, bit for bit, for real numbers.
 
-    lion-pytorch takes a whole parameter through one operation after another; on a CPU each goes through the memory. Here
-    a block of a parameter goes through all of them while it is in the cache. On other devices one operation serves
-    all parameters (`torch._foreach_*`).
+    lion-pytorch takes a whole parameter through one operation after another; on a CPU each goes through the memory.
+    Here a block of a parameter goes through all of them while it is in the cache. On other devices one operation
+    serves all parameters (`torch._foreach_*`).
 
     Parameters
     ----------

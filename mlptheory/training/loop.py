@@ -29,6 +29,7 @@ from mlptheory.training.observation import observers as registered_observers
 from mlptheory.training.optimizers import build_optimizer, lr_factor, set_lr
 from mlptheory.training.recipe import Recipe
 from mlptheory.training.setting import Setting
+from mlptheory.training.together import FAMILIES
 
 if TYPE_CHECKING:
     from mlptheory.training.ensemble import Ensemble
@@ -90,7 +91,8 @@ class Run(Setting):
         if recipe.trained == "head":
             self.logits = Head(self.model)
             self.loader = FeatureLoader(self.loader, self.logits, self.precision)
-        elif self.precision == "bfloat16":
+        elif self.precision == "bfloat16" and recipe.model.parsed.family in FAMILIES:
+            # What else a model that is not built in does with a weight, nobody knows.
             self.copies = WeightCopies(self.model)
             self.logits = self._logits_by_copies
         copies = self.copies if self._gradients_stay_with_copies else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlptheory.base import DamagedFileError, InputError, MissingDataError
 from mlptheory.base.files import canonical_json, sha256
-from mlptheory.data.image_source import ChannelSums
+from mlptheory.data.mapped_images import ChannelSums
 
 FORMAT = 1
 NOTE = "store.json"

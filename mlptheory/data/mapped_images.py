@@ -53,9 +53,16 @@ class MappedImages(torch.Tensor):
         if file.size != math.prod(shape):
             raise DamagedFileError(f"{path}: expected {math.prod(shape)} bytes, found {file.size}")
         images = torch.frombuffer(_mapped(file.handle), dtype=torch.uint8).view(shape)
-        mapped = torch.Tensor._make_subclass(cls, images)
+        mapped = images.as_subclass(cls)
         mapped._file, mapped._sums = file, sums
         return mapped
+
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+        """Open the file again where a copy is asked for: in this process, or by another one."""
+        return type(self).of_file, (self._file.path.absolute(), tuple(self.shape), self._sums)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return type(self).of_file(self._file.path, tuple(self.shape), self._sums)
 
     def batches(self, index_arrays: Iterable[np.ndarray], pinned: bool = False) -> Iterator[torch.Tensor]:
         """Yield the images of each array of indices, read from the file; `pinned` is for a copy to a GPU.

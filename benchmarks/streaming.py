@@ -12,6 +12,7 @@ the largest seen at any batch: RssAnon is the process's own, VmRSS counts what i
 import argparse
 import dataclasses
 import json
+import math
 import multiprocessing
 import os
 import tempfile
@@ -39,8 +40,8 @@ def write_store(path: Path, images: int) -> None:
     with StoreWriter(path, classes=classes, name="synthetic", split="train", source="random bytes") as writer:
         for first in tqdm(range(0, images, AT_ONCE), desc="writing", unit="part"):
             part = labels[first : first + AT_ONCE]
-            pixels = np.frombuffer(bits.bytes(len(part) * int(np.prod(SHAPE))), dtype=np.uint8)
-            writer.append(torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(-1, *SHAPE), part)
+            pixels = np.frombuffer(bits.bytes(len(part) * math.prod(SHAPE)), dtype=np.uint8)
+            writer.append(pixels.reshape(-1, *SHAPE), part)
         writer.finish()
 
 

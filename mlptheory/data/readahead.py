@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 
@@ -68,5 +69,7 @@ def _ranges(group: list[np.ndarray], size: int) -> np.ndarray:
 def _announce(handle: int, size: int, ranges: np.ndarray) -> None:
     if not hasattr(os, "posix_fadvise"):
         return
-    for first, last in ranges.tolist():
-        os.posix_fadvise(handle, first * size, (last + 1 - first) * size, os.POSIX_FADV_WILLNEED)
+    # A file system that takes no advice is read without.
+    with contextlib.suppress(OSError):
+        for first, last in ranges.tolist():
+            os.posix_fadvise(handle, first * size, (last + 1 - first) * size, os.POSIX_FADV_WILLNEED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import cache
 
 import numpy as np
 import torch
@@ -72,9 +73,17 @@ class StreamedPixels:
             yield images.flatten(1).to(self._device), None
 
     def _sent_to_gpu(self, parts: Sequence[np.ndarray]) -> Iterator[tuple[torch.Tensor, torch.cuda.Event]]:
-        beside = torch.cuda.Stream(self._device)
-        for images in ordered(self._images, parts, pinned=True):
-            with torch.cuda.stream(beside):
-                pixels = images.flatten(1).to(self._device, non_blocking=True)
-                has_arrived = beside.record_event()
-            yield pixels, has_arrived
+        beside = _copying_stream(self._device)
+        # A thread begins on the first GPU, and would take memory there.
+        with torch.cuda.device(self._device):
+            for images in ordered(self._images, parts, pinned=True):
+                with torch.cuda.stream(beside):
+                    pixels = images.flatten(1).to(self._device, non_blocking=True)
+                    has_arrived = beside.record_event()
+                yield pixels, has_arrived
+
+
+@cache
+def _copying_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream of a GPU that batches come on; memory that was used on one is not used on another."""
+    return torch.cuda.Stream(device)

@@ -216,8 +216,8 @@ class StoreWriter:
             If the disk is full.
         """
         part = Dataset(
-            images=torch.as_tensor(images),
-            labels=torch.as_tensor(labels),
+            images=_tensor(images),
+            labels=_tensor(labels),
             classes=self.classes,
             name=self.name,
             split=self.split,
@@ -283,6 +283,12 @@ class StoreWriter:
         images = MappedImages.of_file(self._beside / IMAGES, (len(labels), *self._image_shape))
         labels = torch.from_numpy(labels.astype(np.int64))
         return Dataset(images=images, labels=labels, classes=self.classes, name=self.name, split=self.split).digest
+
+
+def _tensor(values: np.ndarray | torch.Tensor) -> torch.Tensor:
+    # torch warns of arrays that may not be written to.
+    is_locked = isinstance(values, np.ndarray) and not values.flags.writeable
+    return torch.as_tensor(values.copy() if is_locked else values)
 
 
 def _added(known: ChannelSums | None, more: ChannelSums) -> ChannelSums:

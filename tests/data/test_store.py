@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mlptheory.base import DamagedFileError, InputError, MissingDataError
+from mlptheory.base.files import canonical_json, sha256
 from mlptheory.data import (
     Augmentation,
     Dataset,
@@ -133,6 +134,14 @@ def test_streams_read_any_order_repeats_and_neighbors(store, pieces, monkeypatch
 def test_without_positioned_reads_the_map_is_read(store, monkeypatch):
     monkeypatch.delattr("os.preadv")
     monkeypatch.delattr("os.posix_fadvise")
+    assert all_equal(Loader(open_store(store), batch_size=4).batches(0), Loader(dataset_of(), batch_size=4).batches(0))
+
+
+def test_advice_that_is_not_taken_stops_nothing(store, monkeypatch):
+    def refuse(*_):
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr("os.posix_fadvise", refuse)
     assert all_equal(Loader(open_store(store), batch_size=4).batches(0), Loader(dataset_of(), batch_size=4).batches(0))
 
 
@@ -270,6 +279,19 @@ def test_damage_is_named(store, damage, message):
 def edit(store, **changes):
     note = store / "store.json"
     note.write_text(json.dumps(json.loads(note.read_text()) | changes))
+
+
+def test_a_note_of_somebody_else(store):
+    content = {"format": 1, "shape": [1, 1, 1, 1]}
+    (store / "store.json").write_text(json.dumps(content | {"note_digest": sha256(canonical_json(content))}))
+    with pytest.raises(DamagedFileError, match=r"store\.json: expected what a store knows .*label_sets"):
+        open_store(store)
+
+
+def test_parts_that_may_not_be_written_to_are_taken(tmp_path):
+    with writer_of(tmp_path / "a.store") as writer:
+        writer.append(np.frombuffer(bytes(range(16)), dtype=np.uint8).reshape(1, 1, 4, 4), np.zeros(1, dtype=np.int64))
+        assert open_store(writer.finish()).images.flatten().tolist() == list(range(16))
 
 
 def test_a_store_that_is_not_there(tmp_path):

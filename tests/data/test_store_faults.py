@@ -15,6 +15,7 @@ import torch
 
 from mlptheory.base import DamagedFileError, MissingDataError
 from mlptheory.data import Dataset, Loader, StoreWriter, open_store, verify_store
+from mlptheory.data.mapped_images import MappedImages
 
 posix = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
 
@@ -168,6 +169,20 @@ def test_a_file_that_is_cut_while_it_is_read_is_named_where_it_is_read(tmp_path)
     with pytest.raises(DamagedFileError, match=r"images\.bin: ends early"):
         list(batches)
     assert "mlptheory-prefetch" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_file_larger_than_the_memory_opens(tmp_path):
+    path, n = tmp_path / "images.bin", 2**41 // 4096
+    with path.open("wb") as file:
+        try:
+            file.truncate(n * 4096)
+        except OSError:
+            pytest.skip("needs a file system with sparse files of 2 TiB")
+        file.seek((n - 1) * 4096)
+        file.write(b"\x07" * 4096)
+    images = MappedImages.of_file(path, (n, 1, 64, 64))
+    assert int(images[n - 1].min()) == 7 and int(images[0].max()) == 0
+    assert next(images.batches([np.array([n - 1, 3])])).amax(dim=(1, 2, 3)).tolist() == [7, 0]
 
 
 STREAMING = """

@@ -5,19 +5,23 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from mlptheory.base import InputError, invalid, unknown_name
-from mlptheory.base.random import torch_generator, uniform
+from mlptheory.base.random import torch_generator
 from mlptheory.data.augmentation import Augmentation
 from mlptheory.data.dataset import Dataset
+from mlptheory.data.image_source import is_streamed
 from mlptheory.data.mixup import draw_mixup
 from mlptheory.data.normalization import Normalization
 from mlptheory.data.operators import apply_operator
+from mlptheory.data.orders import ORDERS
 from mlptheory.data.permutation import pixel_permutation
+from mlptheory.data.residence import ResidentPixels, StreamedPixels
 from mlptheory.data.spatial import RandomOperators
 
 
@@ -57,7 +61,8 @@ class _Draws(NamedTuple):
 class Loader:
     """Cut a dataset into seeded batches.
 
-    The images stay on the device as bytes. An image is normalized, then cropped and resized, flipped, shifted,
+    The images stay on the device as bytes, or are read batch by batch ahead of their use; the batches are the same
+    to the last bit. An image is normalized, then cropped and resized, flipped, shifted,
     mixed with its partner and permuted, in this order; what a shift brings in from outside is therefore the
     channel's mean. Order, crops, flips and shifts are keyed by (seed, epoch, example); MixUp by (seed, epoch,
     batch), or by (seed, epoch, example) where the augmentation's `mixup_per` is "example"; noise by (seed, epoch,
@@ -86,8 +91,13 @@ class Loader:
         Whether each epoch has its own random order, or that of the dataset.
     drop_last : bool
         Whether a smaller last batch is left out.
+    order : {"random", "quasi-random"}
+        What a shuffled epoch is: a uniformly random order, or one that reads a file in blocks (`quasi_random_order`).
+    resident : bool, optional
+        Whether all images are kept on the device; if left out, where the dataset has them in memory. Else they are
+        read, a few batches ahead, by a thread that ends with the epoch or with its reader.
     device : str or torch.device
-        Where the images are kept and the batches made.
+        Where the batches are made.
     dtype : torch.dtype
         Of the inputs.
 
@@ -117,6 +127,8 @@ class Loader:
         permute: Literal["after", "before"] = "after",
         shuffle: bool = True,
         drop_last: bool = False,
+        order: Literal["random", "quasi-random"] = "random",
+        resident: bool | None = None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -132,6 +144,10 @@ class Loader:
             raise invalid("dtype", dtype, "a floating-point torch.dtype")
         if permute not in ("after", "before"):
             raise unknown_name("permute", permute, ("after", "before"))
+        if order not in ORDERS:
+            raise unknown_name("order", order, ORDERS)
+        if resident is not None and not isinstance(resident, bool):
+            raise invalid("resident", resident, "true, false or None")
         if image_size is not None and (
             isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1
         ):
@@ -154,13 +170,14 @@ class Loader:
         )
         self._mixes = self.augmentation.mixup_per if self.augmentation.mixup else None
         self._moves = self.augmentation.moves_pixels or size != (height, width)
-        self._images = dataset.images.reshape(len(dataset), -1)
+        self._order = ORDERS[order]
         self._labels = dataset.labels.to(self.device)
         self._scale, self._offset = self._affine(normalization)
-        self._permutation = None
+        self._permutation, early = None, None
         if pixel_permutation is not None:
-            self._permute(pixel_permutation, early=permute == "before" or not self._moves)
-        self._images = self._images.to(self.device)
+            early = self._permute(pixel_permutation, early=permute == "before" or not self._moves)
+        streamed = is_streamed(dataset.images) if resident is None else not resident
+        self._pixels = (StreamedPixels if streamed else ResidentPixels)(dataset.images, early, self.device)
 
     def _affine(self, normalization: Normalization | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scale and offset that take a flat image of bytes to normalized numbers, shape (C, 1) each."""
@@ -171,17 +188,17 @@ class Loader:
         scale, offset = 1 / (255 * std), -mean / std
         return tuple(value.to(self.dtype).to(self.device)[:, None] for value in (scale, offset))
 
-    def _permute(self, seed: int, early: bool) -> None:
+    def _permute(self, seed: int, early: bool) -> torch.Tensor | None:
+        """Prepare the permutation of the inputs, or return that of the bytes where nothing random comes before it."""
         if not early:
             self._permutation = pixel_permutation(seed, self.input_shape).to(self.device)
-            return
-        # Nothing random comes between, so the bytes themselves can be permuted, once and for all.
+            return None
         permutation = pixel_permutation(seed, self.dataset.image_shape)
-        self._images = self._images[:, permutation]
-        channel_size = self._images.shape[1] // len(self._scale)
+        channel_size = len(permutation) // len(self._scale)
         on_device = permutation.to(self.device)
         self._scale = self._scale.repeat_interleave(channel_size, dim=0)[on_device]
         self._offset = self._offset.repeat_interleave(channel_size, dim=0)[on_device]
+        return permutation
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -190,10 +207,9 @@ class Loader:
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the indices of all examples in the order of an epoch, an ndarray of int64 of shape (N,)."""
-        everyone = np.arange(len(self.dataset))
         if not self.shuffle:
-            return everyone
-        return np.argsort(uniform(self.seed, "order", epoch, everyone, 1)[:, 0], kind="stable")
+            return np.arange(len(self.dataset))
+        return self._order(self.seed, epoch, len(self.dataset))
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from batch `start` on.
@@ -231,9 +247,12 @@ class Loader:
 
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         order, weights = self.order(epoch), self._weights_of_epoch(epoch)
-        for index in range(start, len(self)):
-            examples = self._cut(order, index)
-            yield self._batch(examples, self._draw(epoch, index, examples, weights))
+        parts = [self._cut(order, index) for index in range(start, len(self))]
+        with closing(self._pixels.batches(parts, in_order=not self.shuffle)) as images:
+            for index, examples, pixels in zip(range(start, len(self)), parts, images, strict=True):
+                chosen = torch.from_numpy(examples).to(self.device)
+                targets = self._labels.index_select(0, chosen)
+                yield self._assemble(chosen, pixels, targets, self._draw(epoch, index, examples, weights))
 
     def _cut(self, order: np.ndarray, index: int) -> np.ndarray:
         """Return the examples of one batch of an epoch, or of each row of orders."""
@@ -262,15 +281,6 @@ class Loader:
         return draw_mixup(
             self.seed, epoch, batch, examples, len(self.dataset), augmentation.mixup, augmentation.mixup_per
         )
-
-    def _batch(self, examples: np.ndarray, draws: _Draws) -> Batch:
-        chosen = torch.from_numpy(examples).to(self.device)
-        if self.shuffle:
-            pixels, targets = self._images.index_select(0, chosen), self._labels.index_select(0, chosen)
-        else:
-            part = slice(int(examples[0]), int(examples[-1]) + 1)
-            pixels, targets = self._images[part], self._labels[part]
-        return self._assemble(chosen, pixels, targets, draws)
 
     def _assemble(
         self, chosen: torch.Tensor, pixels: torch.Tensor, targets: torch.Tensor, draws: _Draws, members: int = 1

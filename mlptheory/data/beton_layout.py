@@ -19,6 +19,8 @@ _HEADER = np.dtype(
     [("version", "<u2"), ("fields", "<u2"), ("page_size", "<u4"), ("samples", "<u8"), ("table", "<u8")], align=True
 )
 _FIELD = np.dtype([("kind", "<u1"), ("name", "<u1", 16), ("arguments", "<u1", 1024)])
+FIRST_ARGUMENTS = _HEADER.itemsize + _FIELD.fields["arguments"][1]
+"""Where in a file the arguments of its first field begin."""
 _ALLOCATION = np.dtype([("sample", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 _POINTED = np.dtype([("ptr", "<u8"), ("size", "<u8")])
 # What FFCV keeps of an example for each kind of field: a number, or where its bytes are.
@@ -174,7 +176,9 @@ def _table(path: Path, file: BinaryIO, length: int, start: int, least: int) -> t
         raise DamagedFileError(f"{path}: whoever wrote it was stopped before the end")
     count, rest = divmod(length - start, _ALLOCATION.itemsize)
     if start < least or rest or count < 1:
-        raise DamagedFileError(f"{path}: {length} bytes: expected a table of its pieces from byte {start} on: cut short")
+        raise DamagedFileError(
+            f"{path}: {length} bytes: expected a table of its pieces from byte {start} on: cut short"
+        )
     table = _part(path, file, length, _ALLOCATION, start, count)
     order = np.argsort(table["ptr"], kind="stable")
     pointers, sizes = table["ptr"][order], table["size"][order]

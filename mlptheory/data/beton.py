@@ -14,7 +14,7 @@ from mlptheory.base import InputError, MissingDataError, invalid
 from mlptheory.base.configuration import require_integer
 from mlptheory.data.beton_labels import read_labels
 from mlptheory.data.beton_layout import JPEG, BetonLayout, read_layout
-from mlptheory.data.beton_note import BetonNote, read_note_beside
+from mlptheory.data.beton_note import read_note_beside
 from mlptheory.data.catalog import SPLITS, data_roots
 from mlptheory.data.dataset import Dataset
 from mlptheory.data.ffcv_decoding import decode_images, memory_of

@@ -108,6 +108,8 @@ def read_layout(path: str | os.PathLike[str]) -> BetonLayout:
         If it is no .beton file, of another version, not finished, or cut short.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise InputError(f"path = {str(path)!r}: expected a .beton file, found a folder or no plain file")
     try:
         with path.open("rb") as file:
             return _read(path, file, os.fstat(file.fileno()).st_size)

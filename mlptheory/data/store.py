@@ -244,7 +244,7 @@ class StoreWriter:
         self._file.write(part.images.cpu().contiguous().numpy().data)
         self._image_shape = part.image_shape
         self._labels.append(part.labels.cpu().numpy().astype("<i8"))
-        self._sums = _added(self._sums, channel_sums(part.images))
+        self._sums = add_sums(self._sums, channel_sums(part.images))
 
     def finish(self, *, label_sets: Iterable[Collection[int]] | None = None, unreadable: Iterable[str] = ()) -> Path:
         """Read the images back for their digest, make all durable and give the folder its name.
@@ -303,7 +303,8 @@ class StoreWriter:
         return Dataset(images=images, labels=labels, classes=self.classes, name=self.name, split=self.split).digest
 
 
-def _added(known: ChannelSums | None, more: ChannelSums) -> ChannelSums:
+def add_sums(known: ChannelSums | None, more: ChannelSums) -> ChannelSums:
+    """Add the sums of more images to what is known so far."""
     if known is None:
         return more
     sums, squares = (tuple(map(sum, zip(*pair, strict=True))) for pair in zip(known, more, strict=True))

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "augmentation": ["Augmentation"],
         "catalog": ["data_roots", "datasets", "load"],
+        "conversion": ["Conversion", "convert"],
         "crops": ["random_resized_crop_boxes"],
         "dataset": ["Dataset"],
         "downloads": ["download"],

@@ -115,7 +115,7 @@ class FolderConversion:
         try:
             begun = json.loads(path.read_bytes())
         except FileNotFoundError:
-            self._require_room(listing)
+            require_room(self.part, len(listing) * self._image_bytes)
             write_atomically(path, canonical_json(plan))
             return
         for name, value in plan.items():
@@ -133,15 +133,6 @@ class FolderConversion:
             "resolution": self.resolution,
             "real": None if self.real_labels is None else label_sets_digest(self.real_labels),
         }
-
-    def _require_room(self, listing: Listing) -> None:
-        needed = len(listing) * self._image_bytes + _SPARE_BYTES
-        free = shutil.disk_usage(self.part).free
-        if free < needed:
-            raise InputError(
-                f"out = {str(self.target.parent)!r}: {len(listing)} images of {self.resolution}x{self.resolution} "
-                f"need {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
-            )
 
     @property
     def _image_bytes(self) -> int:
@@ -186,9 +177,12 @@ class FolderConversion:
             if finished[index].unreadable:
                 files, (start, _) = listing.files(index), listing.bounds(index)
                 found |= {start + gap: f"{files[gap]}: {reason}" for gap, reason in finished[index].unreadable}
-        if len(found) > self.allow_unreadable * len(listing):
-            names = self.target.with_suffix(".unreadable.txt")
+        names = self.target.with_suffix(".unreadable.txt")
+        if found:
             write_atomically(names, "".join(f"{each}\n" for each in found.values()))
+        else:
+            names.unlink(missing_ok=True)
+        if len(found) > self.allow_unreadable * len(listing):
             raise InputError(
                 f"source = {str(self.folder.path)!r}: {len(found)} of {len(listing)} images are unreadable, more than "
                 f"the share of {self.allow_unreadable:g} that is allowed: named in {names}, first "
@@ -255,6 +249,16 @@ class FolderConversion:
                 path.unlink()
         self.part.rename(self.target)
         sync_folder(self.target.parent)
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Raise unless the disk has room for so many bytes of images."""
+    free = shutil.disk_usage(folder).free
+    if free < needed + _SPARE_BYTES:
+        raise InputError(
+            f"out = {str(folder)!r}: {needed / 1e6:.0f} MB of images need {(needed + _SPARE_BYTES) / 1e6:.0f} MB there, "
+            f"{free / 1e6:.0f} MB are free"
+        )
 
 
 def require_source(target: Path, note: StoreNote, source: Mapping[str, object]) -> None:

@@ -70,7 +70,14 @@ def open_store(path: str | os.PathLike[str]) -> Dataset:
             images = MappedImages.over(_mapped(file.fileno()), note.shape, note.sums)
     except OSError as error:
         raise unreadable(folder / IMAGES, error) from error
-    dataset = Dataset(images=images, labels=labels, classes=note.classes, name=note.name, split=note.split)
+    dataset = Dataset(
+        images=images,
+        labels=labels,
+        classes=note.classes,
+        name=note.name,
+        split=note.split,
+        label_sets=note.label_sets,
+    )
     # A dataset of other labels or other images is another object, and computes its own.
     dataset.__dict__["digest"] = note.digest
     return dataset

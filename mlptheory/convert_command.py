@@ -65,5 +65,7 @@ def _show(made: Conversion) -> None:
         for each in made.unreadable[:_NAMED]:
             print(f"    {each}")
         if len(made.unreadable) > _NAMED:
-            print(f"    and {len(made.unreadable) - _NAMED} more, all named in {made.path.stem}.unreadable.txt beside it")
+            print(
+                f"    and {len(made.unreadable) - _NAMED} more, all named in {made.path.stem}.unreadable.txt beside it"
+            )
     sys.stdout.flush()

@@ -83,7 +83,9 @@ def find_splits(folder: Path) -> dict[str, ClassFolder]:
         test = next((each for each in tests if any(child.is_dir() for child in each.iterdir())), tests[0])
         unknown = sorted(set(_classes(test)) - set(classes))
         if unknown:
-            raise InputError(f"source = {str(test / unknown[0])!r}: expected a class of {train}, which has none so named")
+            raise InputError(
+                f"source = {str(test / unknown[0])!r}: expected a class of {train}, which has none so named"
+            )
         splits["test"] = ClassFolder(path=test, classes=classes)
     return splits
 

@@ -23,6 +23,7 @@ from mlptheory.data.dataset import Dataset
 from mlptheory.data.decoding import resize_pixels
 from mlptheory.data.folder_conversion import FolderConversion, require_room, require_source
 from mlptheory.data.imagenet import IMAGE_FOLDERS, find_image_folder
+from mlptheory.data.locks import alone
 from mlptheory.data.real_labels import read_real_labels
 from mlptheory.data.store import StoreWriter, open_store
 from mlptheory.data.store_note import StoreNote, read_note
@@ -169,14 +170,9 @@ class _Job:
     def convert(self, split: str, source: ClassFolder | Callable[[], Dataset], to: str) -> Conversion:
         began = time.perf_counter()
         target = self.folder / f"{split}.{to}"
-        if to == "store":
-            note = self.store(split, source, target)
-        else:
-            # The images pass through a store: it can be resumed, and it knows the digest.
-            between = self.folder / f".{split}.beton.store"
-            note = self.store(split, source, between)
-            write_beton_of(between, target, progress=self.progress)
-            shutil.rmtree(between)
+        busy = InputError(f"out = {str(target)!r}: another process is converting to it: wait until it has ended")
+        with alone(self.folder / f".{target.name}.converting.lock", refusal=busy):
+            note = self.store(split, source, target) if to == "store" else self.beton(split, source, target)
         return Conversion(
             path=target,
             split=split,
@@ -202,13 +198,28 @@ class _Job:
             progress=self.progress,
         ).run()
 
+    def beton(self, split: str, source: ClassFolder | Callable[[], Dataset], target: Path) -> StoreNote:
+        """Let the images pass through a store, which can be resumed."""
+        from mlptheory.data.beton_writer import write_beton
+
+        if target.exists():
+            raise InputError(f"out = {str(target)!r}: is there already: give another folder, or remove it")
+        between = self.folder / f".{target.name}.store"
+        note = self.store(split, source, between)
+        dataset = open_store(between)
+        write_beton(target, dataset, label_sets=dataset.label_sets, source=note.source)
+        shutil.rmtree(between)
+        return note
+
     def copy(self, dataset: Dataset, split: str, target: Path) -> StoreNote:
         """Store images that are decoded already."""
         channels, height, width = dataset.image_shape
         side = self.resolution
         resized = side is not None and (height, width) != (side, side)
         if resized and channels not in (1, 3):
-            raise invalid("resolution", side, f"None for images of {channels} channels, which have no resizing of bytes")
+            raise invalid(
+                "resolution", side, f"None for images of {channels} channels, which have no resizing of bytes"
+            )
         source = {"kind": "dataset", "digest": dataset.digest, "resolution": side}
         if not target.exists():
             require_room(target.parent, len(dataset) * channels * (side**2 if resized else height * width))
@@ -278,13 +289,6 @@ def _open(path: Path) -> Dataset:
     from mlptheory.data.beton import open_beton
 
     return open_beton(path)
-
-
-def write_beton_of(store: Path, target: Path, *, progress: bool) -> None:
-    """Write a .beton file of stored images."""
-    from mlptheory.data.beton import write_beton
-
-    write_beton(target, open_store(store))
 
 
 def usage(conversions: tuple[Conversion, ...], data_root: str | os.PathLike[str] | None = None) -> str:

@@ -193,7 +193,9 @@ def _channels_second(pixels: np.ndarray) -> np.ndarray:
         raise InputError(f"{found}: expected (N, C, H, W), (N, H, W, C) or (N, H, W)")
     first, last = pixels.shape[1] in (1, 3), pixels.shape[3] in (1, 3)
     if first == last:
-        raise InputError(f"{found}: expected 1 or 3 channels, either before or behind the two sides; Dataset takes others")
+        raise InputError(
+            f"{found}: expected 1 or 3 channels, either before or behind the two sides; Dataset takes others"
+        )
     ordered = np.ascontiguousarray(pixels if first else pixels.transpose(0, 3, 1, 2))
     return ordered if ordered.flags.writeable else ordered.copy()
 

@@ -13,7 +13,7 @@ from mlptheory.base.files import canonical_json
 from mlptheory.data.decoding_workers import DecodedChunk
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class Journal:
@@ -40,7 +40,7 @@ class Journal:
         self.finished: dict[int, DecodedChunk] = {}
 
     def __enter__(self) -> Self:
-        self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115
+        self._file = open(self._path, "a+b", buffering=0)
         whole = 0
         for line, key, chunk in self._lines():
             whole += len(line)

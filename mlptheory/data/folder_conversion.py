@@ -21,7 +21,6 @@ from mlptheory.data.decoded_chunks import Journal
 from mlptheory.data.decoding import decoder
 from mlptheory.data.decoding_workers import DecodedChunk, Decoding, decode_chunks, wait_for_workers
 from mlptheory.data.listing import Listing, list_files
-from mlptheory.data.locks import alone
 from mlptheory.data.normalization import channel_sums
 from mlptheory.data.real_labels import join_real_labels, label_sets_digest
 from mlptheory.data.settling import Settling, moving_file
@@ -77,31 +76,31 @@ class FolderConversion:
     def run(self) -> StoreNote:
         """Make the store, or go on where an earlier call was killed; one that is there and the same is left alone.
 
+        Nobody else may be at it.
+
         Raises
         ------
         InputError
-            If another process is at it, another store is there or was begun, the folder holds no images, there is no
-            room, or more files than allowed are unreadable.
+            If another store is there or was begun, the folder holds no images, there is no room, or more files than
+            allowed are unreadable.
         ChildProcessError, OSError
             As `decode_chunks` does.
         """
-        busy = InputError(f"out = {str(self.target)!r}: another process is converting to it: wait until it has ended")
-        with alone(self.part.with_suffix(".lock"), refusal=busy):
-            # A killed call may have come to the end of all but giving it its name.
-            if not self.target.exists() and (self.part / NOTE).exists():
-                self._publish()
-            self.part.mkdir(exist_ok=True)
-            wait_for_workers(self.part)
-            listing = self._list(self.part / _FILES)
-            if self.target.exists():
-                shutil.rmtree(self.part)
-            else:
-                self._begin(listing)
-                self._make(listing)
-                self._publish()
-            note = read_note(self.target)
-            require_source(self.target, note, self._source(listing))
-            return note
+        # A killed call may have come to the end of all but giving it its name.
+        if not self.target.exists() and (self.part / NOTE).exists():
+            self._publish()
+        self.part.mkdir(exist_ok=True)
+        wait_for_workers(self.part)
+        listing = self._list(self.part / _FILES)
+        if self.target.exists():
+            shutil.rmtree(self.part)
+        else:
+            self._begin(listing)
+            self._make(listing)
+            self._publish()
+        note = read_note(self.target)
+        require_source(self.target, note, self._source(listing))
+        return note
 
     def _list(self, path: Path) -> Listing:
         return list_files(
@@ -139,7 +138,7 @@ class FolderConversion:
         return 3 * self.resolution**2
 
     def _make(self, listing: Listing) -> None:
-        images = self.part / IMAGES
+        images, sets = self.part / IMAGES, self._label_sets(listing)
         moved = moving_file(self.part).exists()
         if not moved:
             with images.open("ab") as file:
@@ -149,7 +148,7 @@ class FolderConversion:
             if not moved:
                 self._decode(listing, journal, images)
             unreadable = self._require_readable(listing, journal.finished)
-            self._settle(listing, journal.finished, images, unreadable)
+            self._settle(listing, journal.finished, sets, unreadable)
 
     def _decode(self, listing: Listing, journal: Journal, images: Path) -> None:
         """Decode the chunks that are not finished."""
@@ -192,16 +191,18 @@ class FolderConversion:
         return found
 
     def _settle(
-        self, listing: Listing, finished: Mapping[int, DecodedChunk], images: Path, unreadable: Mapping[int, str]
+        self,
+        listing: Listing,
+        finished: Mapping[int, DecodedChunk],
+        sets: tuple[frozenset[int], ...] | None,
+        unreadable: Mapping[int, str],
     ) -> None:
         """Close the gaps, find digest and sums, and write what is known."""
-        settling = Settling(images, listing, finished, self._image_bytes)
+        settling = Settling(self.part / IMAGES, listing, finished, self._image_bytes)
         if not settling.kept:
             raise InputError(f"source = {str(self.folder.path)!r}: none of {len(listing)} images can be read")
         shape = (settling.kept, 3, self.resolution, self.resolution)
-        gaps = list(unreadable)
-        labels = np.delete(listing.labels(), gaps).astype("<i8")
-        sets = self._label_sets(listing, gaps)
+        labels = np.delete(listing.labels(), list(unreadable)).astype("<i8")
         hashed = hashlib.sha256(canonical_json({"shape": list(shape), "classes": list(self.folder.classes)}).encode())
         sums = None
         with self._bar(f"checking {self.split}", settling.kept) as bar:
@@ -224,20 +225,18 @@ class FolderConversion:
             digest=hashed.hexdigest(),
             sums=sums,
             labels_digest=sha256(labels.tobytes()),
-            label_sets=sets,
+            label_sets=sets and tuple(each for index, each in enumerate(sets) if index not in unreadable),
             source=self._provenance(listing),
             unreadable=tuple(unreadable.values()),
         )
         write_atomically(self.part / LABELS, labels.tobytes())
         write_atomically(self.part / NOTE, note.to_json())
 
-    def _label_sets(self, listing: Listing, gaps: list[int]) -> tuple[frozenset[int], ...] | None:
+    def _label_sets(self, listing: Listing) -> tuple[frozenset[int], ...] | None:
         if self.real_labels is None:
             return None
         paths = [path for chunk in range(len(listing.keys)) for path in listing.files(chunk)]
-        sets = join_real_labels(self.real_labels, paths, listing.labels())
-        left_out = set(gaps)
-        return tuple(each for index, each in enumerate(sets) if index not in left_out)
+        return join_real_labels(self.real_labels, paths, listing.labels(), len(self.folder.classes))
 
     def _provenance(self, listing: Listing) -> str:
         return canonical_json({**self._source(listing), "decoder": decoder()})

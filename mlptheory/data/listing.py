@@ -114,7 +114,9 @@ def list_files(folder: ClassFolder, path: Path, *, chunk: int, every_class: bool
 def _require_images(folder: ClassFolder, per_class: list[int], every_class: bool) -> None:
     empty = [name for name, count in zip(folder.classes, per_class, strict=True) if not count]
     if len(empty) == len(per_class):
-        raise InputError(f"source = {str(folder.path)!r}: expected images ({', '.join(ENDINGS)}) in its classes' folders")
+        raise InputError(
+            f"source = {str(folder.path)!r}: expected images ({', '.join(ENDINGS)}) in its classes' folders"
+        )
     if empty and every_class:
         raise InputError(
             f"source = {str(folder.path)!r}: expected an image of every class; {len(empty)} of {len(per_class)} "

@@ -61,7 +61,7 @@ def read_real_labels(path: str | os.PathLike[str]) -> tuple[frozenset[int], ...]
 
 
 def join_real_labels(
-    real_labels: Sequence[frozenset[int]], paths: Sequence[str], labels: np.ndarray
+    real_labels: Sequence[frozenset[int]], paths: Sequence[str], labels: np.ndarray, classes: int
 ) -> tuple[frozenset[int], ...]:
     """Bring sets of labels from the order of the images' file names to that of the images.
 
@@ -73,6 +73,8 @@ def join_real_labels(
         Of the images, in folders as may be; their names decide.
     labels : ndarray of int, shape (N,)
         The labels that the images have: most of them are in their set, or the sets are of other images.
+    classes : int
+        How many there are.
 
     Returns
     -------
@@ -82,17 +84,20 @@ def join_real_labels(
     Raises
     ------
     InputError
-        If there are more or fewer sets than images, two images have one name, or fewer than half of the images with a
-        set have their label in it.
+        If there are more or fewer sets than images, two images have one name, a set has a class that is not there, or
+        fewer than half of the images with a set have their label in it.
 
     Examples
     --------
     >>> sets = [frozenset({1}), frozenset({0, 2}), frozenset()]
-    >>> [sorted(each) for each in join_real_labels(sets, ["a/2.JPEG", "a/3.JPEG", "b/1.JPEG"], np.array([0, 0, 1]))]
+    >>> [sorted(each) for each in join_real_labels(sets, ["a/2.JPEG", "a/3.JPEG", "b/1.JPEG"], np.array([0, 0, 1]), 3)]
     [[0, 2], [], [1]]
     """
     if len(real_labels) != len(paths):
         raise InputError(f"real = {len(real_labels)} sets of labels: expected {len(paths)}, one for each image")
+    largest = max((label for each in real_labels for label in each), default=0)
+    if largest >= classes:
+        raise InputError(f"real: a set has label {largest}: expected labels up to {classes - 1}, of {classes} classes")
     names = [path.rpartition("/")[2] for path in paths]
     if len(set(names)) < len(names):
         raise InputError("real: two images have one file name: expected names that say which set is whose")

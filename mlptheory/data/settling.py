@@ -39,9 +39,7 @@ class Settling:
         Images that remain.
     """
 
-    def __init__(
-        self, images: Path, listing: Listing, finished: Mapping[int, DecodedChunk], image_bytes: int
-    ) -> None:
+    def __init__(self, images: Path, listing: Listing, finished: Mapping[int, DecodedChunk], image_bytes: int) -> None:
         self._images, self._listing, self._finished = images, listing, finished
         self._image_bytes = image_bytes
         self._moving = moving_file(images.parent)

@@ -101,8 +101,8 @@ def _classes(folder: Path) -> tuple[str, ...]:
             loose.append(entry.name)
     if loose:
         raise InputError(
-            f"source = {str(folder)!r}: holds {len(loose)} images that are in no class's folder, {min(loose)!r} the first: "
-            "move each into a folder named as its class (of ImageNet's validation images, the development kit's "
+            f"source = {str(folder)!r}: holds {len(loose)} images that are in no class's folder, first "
+            f"{min(loose)!r}: move each into a folder named as its class (of ImageNet's validation images, the development kit's "
             "ILSVRC2012_validation_ground_truth.txt or Kaggle's LOC_val_solution.csv say which)"
         )
     if not names:

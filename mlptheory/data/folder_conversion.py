@@ -255,8 +255,7 @@ def require_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE_BYTES:
         raise InputError(
-            f"out = {str(folder)!r}: {needed / 1e6:.0f} MB of images need {(needed + _SPARE_BYTES) / 1e6:.0f} MB there, "
-            f"{free / 1e6:.0f} MB are free"
+            f"out = {str(folder)!r}: expected room for {(needed + _SPARE_BYTES) / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
         )
 
 

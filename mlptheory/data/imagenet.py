@@ -1,4 +1,4 @@
-"""ImageNet-1k and ImageNet-21k: from what ``mlptheory data convert`` made of their folders, which nobody may pass on."""
+"""ImageNet-1k and ImageNet-21k, from what ``mlptheory data convert`` made of their folders."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def _load_converted(name: str, split: str, root: str | os.PathLike[str] | None) 
     looked = ", ".join(f"{label} ({place / name})" for label, place in places)
     known = IMAGE_FOLDERS[name]
     raise MissingDataError(
-        f"dataset = {name!r}: no {split}.store or {split}.beton in {looked}; with {known.layout} (from {known.home}) in "
-        f"a folder SOURCE type mlptheory data convert SOURCE --to store --resolution 64 --out DATA/{name}, and pass "
+        f"dataset = {name!r}: no {split}.store or {split}.beton in {looked}; with {known.layout} (from {known.home}) "
+        f"in a folder SOURCE type mlptheory data convert SOURCE --to store --resolution 64 --out DATA/{name}, and pass "
         f"--data-root DATA (in Python root=DATA) or set MLPTHEORY_DATA=DATA"
     )
 

@@ -1,4 +1,4 @@
-"""What is to be decoded, written down once: the files of a split in order, cut into chunks that are finished one by one."""
+"""What is to be decoded: the files of a split in order, cut into chunks that are finished one by one."""
 
 from __future__ import annotations
 

@@ -102,8 +102,8 @@ def _classes(folder: Path) -> tuple[str, ...]:
     if loose:
         raise InputError(
             f"source = {str(folder)!r}: holds {len(loose)} images that are in no class's folder, first "
-            f"{min(loose)!r}: move each into a folder named as its class (of ImageNet's validation images, the development kit's "
-            "ILSVRC2012_validation_ground_truth.txt or Kaggle's LOC_val_solution.csv say which)"
+            f"{min(loose)!r}: move each into a folder named as its class (of ImageNet's validation images, the "
+            "development kit's ILSVRC2012_validation_ground_truth.txt or Kaggle's LOC_val_solution.csv say which)"
         )
     if not names:
         raise invalid("source", str(folder), "a folder for each class in it, with the class's images")

@@ -252,10 +252,10 @@ class FolderConversion:
 
 def require_room(folder: Path, needed: int) -> None:
     """Raise unless the disk has room for so many bytes of images."""
-    free = shutil.disk_usage(folder).free
-    if free < needed + _SPARE_BYTES:
+    free, needed = shutil.disk_usage(folder).free, needed + _SPARE_BYTES
+    if free < needed:
         raise InputError(
-            f"out = {str(folder)!r}: expected room for {(needed + _SPARE_BYTES) / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+            f"out = {str(folder)!r}: expected room for {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
         )
 
 

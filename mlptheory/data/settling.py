@@ -108,7 +108,7 @@ class Settling:
         if not chunk.unreadable:
             return memoryview(content)
         images = np.frombuffer(content, dtype=np.uint8).reshape(stop - start, self._image_bytes)
-        return memoryview(np.delete(images, [gap for gap, _ in chunk.unreadable], axis=0)).cast("B")
+        return memoryview(np.delete(images, [gap for gap, _ in chunk.unreadable], axis=0).reshape(-1))
 
     def _move(self, file: BinaryIO, index: int, place: int, content: memoryview) -> None:
         write_atomically(self._moving, index.to_bytes(_HEADER, "little") + bytes(content))

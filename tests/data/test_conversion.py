@@ -310,3 +310,45 @@ def test_imagenet_is_what_was_converted(tmp_path, monkeypatch):
             assert found.digest == verify_store(root / name / f"{split}.store").digest
             assert (found.name, found.split, found.classes) == (name, split, ("class 0", "class 1"))
         assert load(name, "train", root / name).digest == made[0].digest
+
+
+# ReaL
+
+
+@pytest.fixture
+def validated(tmp_path):
+    """Six images to train on, and six to test on whose names run across the classes; one of them is broken."""
+    folder = tmp_path / "imagenet"
+    make_folder(folder / "train", 6, classes=2)
+    for number in range(1, 7):
+        image = Image.new("RGB", (9, 9), (number * 40,) * 3)
+        place = folder / "val" / f"class {number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        image.save(place / f"ILSVRC2012_val_{number:08d}.JPEG")
+    (folder / "val" / "class 0" / "ILSVRC2012_val_00000004.JPEG").write_bytes(b"")
+    real = tmp_path / "real.json"
+    real.write_text("[[1], [0, 1], [], [0], [1], [1]]")
+    return folder, real
+
+
+def test_reassessed_labels_are_stored_with_the_test_images(validated, tmp_path, capsys):
+    folder, real = validated
+    out = tmp_path / "root" / "imagenet"
+    arguments = ["data", "convert", str(folder), "--resolution", "8", "--out", str(out), "--real", str(real)]
+    assert main([*arguments, "--allow-unreadable", "0.2", "--data-root", str(tmp_path / "root")]) == 0
+    assert "its name is 'imagenet'" in capsys.readouterr().out
+    test = load("imagenet", "test", tmp_path / "root")
+    # Even numbers are of class 0 and come first; 4 is left out.
+    assert (test.images[:, 0, 4, 4] / 40).round().tolist() == [2, 6, 1, 3, 5] and test.labels.tolist() == [0, 0, 1, 1, 1]
+    assert test.label_sets == ({0, 1}, {1}, {1}, set(), {1})
+    assert load("imagenet", "train", tmp_path / "root").label_sets is None
+
+
+def test_reassessed_labels_of_other_images_are_refused_before_anything_is_decoded(validated, tmp_path, refused):
+    folder, real = validated
+    real.write_text("[[1], [0], [1], [0], [1]]")
+    common = ["data", "convert", str(folder), "--resolution", "8", "--out", str(tmp_path / "out"), "--real", str(real)]
+    assert "real = 5 sets of labels: expected 6, one for each image" in refused(*common)
+    real.write_text("[[0], [1], [0], [1], [0], [1]]")
+    assert "real: 0 of 6 images have their own label in their set" in refused(*common)
+    assert not list((tmp_path / "out").rglob("journal.jsonl"))

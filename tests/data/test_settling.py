@@ -60,7 +60,7 @@ def test_killed_at_any_write_it_goes_on(tmp_path, monkeypatch, gaps):
     whole = path.read_bytes()
     real = settling.write_at
     kills = 0
-    for at in range(20):
+    for at in range(7):
         for share in (0.0, 0.5, 1.0):
             path.write_bytes(whole)
             settling.moving_file(tmp_path).unlink(missing_ok=True)

@@ -17,10 +17,13 @@ from tqdm.auto import tqdm
 from mlptheory.base import InputError, MissingDataError, invalid, unknown_name
 from mlptheory.base.configuration import require_choice, require_integer, require_number
 from mlptheory.base.files import canonical_json, writable_folder
+from mlptheory.data.beton import open_beton
+from mlptheory.data.beton_writer import write_beton
 from mlptheory.data.catalog import SPLITS, data_roots, datasets, files, load
 from mlptheory.data.class_folder import TRAIN_FOLDERS, ClassFolder, find_splits
 from mlptheory.data.dataset import Dataset
 from mlptheory.data.decoding import resize_pixels
+from mlptheory.data.ffcv_library import require_ffcv
 from mlptheory.data.folder_conversion import FolderConversion, require_room, require_source
 from mlptheory.data.imagenet import IMAGE_FOLDERS, find_image_folder
 from mlptheory.data.locks import alone
@@ -128,6 +131,8 @@ def convert(
     [('train', (1197, 1, 16, 16)), ('test', (600, 1, 16, 16))]
     """
     require_choice("to", to, FORMATS)
+    if to == "beton":
+        require_ffcv("to = 'beton'")
     if resolution is not None:
         require_integer("resolution", resolution, 1)
     if workers is not None:
@@ -200,8 +205,6 @@ class _Job:
 
     def beton(self, split: str, source: ClassFolder | Callable[[], Dataset], target: Path) -> StoreNote:
         """Let the images pass through a store, which can be resumed."""
-        from mlptheory.data.beton_writer import write_beton
-
         if target.exists():
             raise InputError(f"out = {str(target)!r}: is there already: give another folder, or remove it")
         between = self.folder / f".{target.name}.store"
@@ -286,8 +289,6 @@ def _stored(kind: str, place: str, data_root: str | os.PathLike[str] | None) -> 
 def _open(path: Path) -> Dataset:
     if path.suffix == ".store":
         return open_store(path)
-    from mlptheory.data.beton import open_beton
-
     return open_beton(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -339,7 +340,13 @@ def test_reassessed_labels_are_stored_with_the_test_images(validated, tmp_path, 
     assert "its name is 'imagenet'" in capsys.readouterr().out
     test = load("imagenet", "test", tmp_path / "root")
     # Even numbers are of class 0 and come first; 4 is left out.
-    assert (test.images[:, 0, 4, 4] / 40).round().tolist() == [2, 6, 1, 3, 5] and test.labels.tolist() == [0, 0, 1, 1, 1]
+    assert (test.images[:, 0, 4, 4] / 40).round().tolist() == [2, 6, 1, 3, 5] and test.labels.tolist() == [
+        0,
+        0,
+        1,
+        1,
+        1,
+    ]
     assert test.label_sets == ({0, 1}, {1}, {1}, set(), {1})
     assert load("imagenet", "train", tmp_path / "root").label_sets is None
 
@@ -352,3 +359,31 @@ def test_reassessed_labels_of_other_images_are_refused_before_anything_is_decode
     real.write_text("[[0], [1], [0], [1], [0], [1]]")
     assert "real: 0 of 6 images have their own label in their set" in refused(*common)
     assert not list((tmp_path / "out").rglob("journal.jsonl"))
+
+
+# .beton
+
+
+def test_without_ffcv_no_beton_is_begun(made, tmp_path, refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ffcv", None)
+    arguments = ["data", "convert", str(made), "--to", "beton", "--resolution", "16", "--out", str(tmp_path / "out")]
+    assert "to = 'beton': expected the package ffcv" in refused(*arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.ffcv
+def test_a_beton_has_the_images_of_the_store(validated, tmp_path):
+    folder, real = validated
+    options = {"resolution": 16, "workers": 1, "real": real, "allow_unreadable": 0.2, "progress": False}
+    stores = convert(folder, tmp_path / "out", **options)
+    betons = convert(folder, tmp_path / "out", to="beton", **options)
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".store", ".beton", ".json", ".txt"}
+    for one, other in zip(stores, betons, strict=True):
+        stored, found = open_store(one.path), load(f"beton:{tmp_path / 'out'}", one.split)
+        assert (one.digest, one.unreadable, one.shape) == (other.digest, other.unreadable, other.shape)
+        assert torch.equal(found.images[0 : len(found)], stored.images) and torch.equal(found.labels, stored.labels)
+        assert found.label_sets == stored.label_sets and found.digest == stored.digest
+    with pytest.raises(InputError, match=r"test\.beton'?: is there already"):
+        convert(folder, tmp_path / "out", to="beton", **options)
+    again = convert(tmp_path / "out" / "test.beton", tmp_path / "back", progress=False)
+    assert again[0].digest == stores[1].digest

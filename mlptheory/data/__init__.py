@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "permutation": ["pixel_permutation"],
         "real_labels": ["read_real_labels"],
+        "sharding": ["shard"],
         "splits": ["split_validation", "subset", "with_label_noise", "with_shuffled_labels"],
         "teacher": ["teacher_probabilities"],
         "transfer": ["DownloadError"],

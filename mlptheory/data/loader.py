@@ -18,6 +18,7 @@ from mlptheory.data.mixup import draw_mixup
 from mlptheory.data.normalization import Normalization
 from mlptheory.data.operators import apply_operator
 from mlptheory.data.permutation import pixel_permutation
+from mlptheory.data.sharding import Shard, shard, share
 from mlptheory.data.spatial import RandomOperators
 
 
@@ -36,6 +37,9 @@ class Batch(NamedTuple):
         Weight of the example itself; its partner has the rest.
     examples : Tensor of int64, shape (B,)
         Indices in the dataset.
+    part : tuple of two ints, or None
+        Of a shard, the position of its first row in the logical batch, and how many rows that has; None where these
+        rows are all.
     """
 
     inputs: torch.Tensor
@@ -43,6 +47,17 @@ class Batch(NamedTuple):
     partners: torch.Tensor | None
     mix: torch.Tensor | None
     examples: torch.Tensor
+    part: tuple[int, int] | None = None
+
+    @property
+    def first(self) -> int:
+        """Position of the first row in the logical batch."""
+        return 0 if self.part is None else self.part[0]
+
+    @property
+    def logical_size(self) -> int:
+        """Rows of the logical batch."""
+        return len(self.targets) if self.part is None else self.part[1]
 
 
 class _Draws(NamedTuple):
@@ -157,6 +172,7 @@ class Loader:
         self._images = dataset.images.reshape(len(dataset), -1)
         self._labels = dataset.labels.to(self.device)
         self._scale, self._offset = self._affine(normalization)
+        self._process: tuple[int, int] | None = None
         self._permutation = None
         if pixel_permutation is not None:
             self._permute(pixel_permutation, early=permute == "before" or not self._moves)
@@ -229,11 +245,49 @@ class Loader:
         other._operators = self._operators.reseeded(seed)
         return other
 
+    def shard(self, rank: int, world: int) -> Loader:
+        """Return a loader of one process's rows of every batch, which shares the images' memory.
+
+        Parameters
+        ----------
+        rank, world : int
+            Number of the process, from 0, and how many there are.
+
+        Returns
+        -------
+        Loader
+            Its batches are those rows of this one's batches that `mlptheory.data.shard` says, all draws included: of
+            MixUp's partners too, which may be another process's rows. Of a world of one, whole batches.
+
+        Examples
+        --------
+        >>> from mlptheory.data import load
+        >>> loader = Loader(load("digits", "train"), batch_size=500).shard(1, 2)
+        >>> [(batch.first, len(batch.targets), batch.logical_size) for batch in loader.batches(epoch=0)]
+        [(250, 250, 500), (250, 250, 500), (98, 99, 197)]
+        """
+        shard(0, rank, world)
+        other = copy.copy(self)
+        other._process = None if world == 1 else (rank, world)
+        return other
+
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         order, weights = self.order(epoch), self._weights_of_epoch(epoch)
         for index in range(start, len(self)):
             examples = self._cut(order, index)
-            yield self._batch(examples, self._draw(epoch, index, examples, weights))
+            mine = self._share(len(examples))
+            draws = self._draw(epoch, index, examples, weights, mine)
+            yield _kept(self._batch(examples if mine is None else examples[mine.made], draws), mine, len(examples))
+
+    def rows(self, size: int) -> slice:
+        """Return which rows of a logical batch of this size are made here."""
+        return slice(0, size) if self._process is None else shard(size, *self._process)
+
+    def _share(self, size: int) -> Shard | None:
+        """Return what this process makes of a batch; None if it is all."""
+        if self._process is None:
+            return None
+        return share(size, *self._process, mixed=self._mixes is not None, whole=self.augmentation.as_noise)
 
     def _cut(self, order: np.ndarray, index: int) -> np.ndarray:
         """Return the examples of one batch of an epoch, or of each row of orders."""
@@ -243,10 +297,14 @@ class Loader:
         """Draw the MixUp weights of all examples, where each has its own."""
         return self._mixup_weights(epoch, 0, np.arange(len(self.dataset))) if self._mixes == "example" else None
 
-    def _draw(self, epoch: int, index: int, examples: np.ndarray, weights: np.ndarray | None) -> _Draws:
-        """Draw what is done to the examples of one batch; `weights` are those of the epoch."""
+    def _draw(
+        self, epoch: int, index: int, examples: np.ndarray, weights: np.ndarray | None, mine: Shard | None = None
+    ) -> _Draws:
+        """Draw what is done to the examples of one batch, or a share of them; `weights` are those of the epoch."""
+        size = len(examples)
+        examples = examples if mine is None else examples[mine.made]
         rows, columns = self._operators.draw(epoch, examples) if self._moves else (None, None)
-        noise = self._noise_weights(epoch, index, len(examples)) if self.augmentation.as_noise else None
+        noise = self._noise_weights(epoch, index, size) if self.augmentation.as_noise else None
         if self._mixes == "batch":
             return _Draws(rows, columns, self._mixup_weights(epoch, index, examples), noise)
         return _Draws(rows, columns, None if weights is None else weights[examples], noise)
@@ -265,7 +323,7 @@ class Loader:
 
     def _batch(self, examples: np.ndarray, draws: _Draws) -> Batch:
         chosen = torch.from_numpy(examples).to(self.device)
-        if self.shuffle:
+        if self.shuffle or self._process is not None:
             pixels, targets = self._images.index_select(0, chosen), self._labels.index_select(0, chosen)
         else:
             part = slice(int(examples[0]), int(examples[-1]) + 1)
@@ -298,3 +356,11 @@ class Loader:
         plain = apply_operator(images, *self._resizing.draw(0, np.arange(len(images))))
         displacements = (moved - plain).reshape(len(weights), -1, plain[0].numel())
         return plain + (weights @ displacements).view_as(plain)
+
+
+def _kept(made: Batch, mine: Shard | None, size: int) -> Batch:
+    """Return the rows of a batch that are this process's own."""
+    if mine is None:
+        return made
+    own = (None if value is None else value[mine.kept] for value in made[:5])
+    return Batch(*own, part=(mine.rows.start, size))

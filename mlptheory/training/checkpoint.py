@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mlptheory.base.files import set_aside, sha256, write_atomically
+from mlptheory.training.parallel import World
 
 _DIGEST_LENGTH = 64
 
@@ -43,7 +44,19 @@ def load_checkpoint(path: Path, run: str, device: str) -> dict[str, Any] | None:
     """
     if not path.is_file():
         return None
-    written = path.read_bytes()
+    return _read(path, path.read_bytes(), run, device)
+
+
+def load_shared_checkpoint(path: Path, run: str, device: str, world: World) -> dict[str, Any] | None:
+    """Read the state of a run in every process, from the first one's file; as `load_checkpoint`."""
+    if world.size == 1:
+        return load_checkpoint(path, run, device)
+    held = load_checkpoint(path, run, device) if world.is_first else None
+    written = world.share(b"" if held is None else path.read_bytes())
+    return _read(path, written, run, device) if written else None
+
+
+def _read(path: Path, written: bytes, run: str, device: str) -> dict[str, Any] | None:
     digest, content = written[:_DIGEST_LENGTH], written[_DIGEST_LENGTH:]
     if sha256(content).encode() != digest:
         return set_aside(path, "checkpoint", "its bytes are not those that were written")

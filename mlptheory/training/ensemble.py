@@ -24,6 +24,7 @@ from mlptheory.training.loop import Trained, require_registered, run_to_end
 from mlptheory.training.losses import example_losses, hits
 from mlptheory.training.observation import HistoryRow, Observer
 from mlptheory.training.optimizers import build_optimizer, lr_factor, set_lr
+from mlptheory.training.parallel import World
 from mlptheory.training.recipe import Recipe
 from mlptheory.training.setting import Setting
 from mlptheory.training.stack import Stack
@@ -41,6 +42,8 @@ class Ensemble:
     settings : sequence of Setting
         One for each member; they differ in the recipe's seed and learning rate and in the labels.
     """
+
+    world = World()
 
     def __init__(self, settings: Sequence[Setting]) -> None:
         self.began, self.earlier_s = time.perf_counter(), 0.0

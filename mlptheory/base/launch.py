@@ -58,18 +58,32 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch | None:
     return Launch(rank, size, local_rank, local_size)
 
 
-def refuse_several_processes(what: str) -> None:
-    """Raise where a launcher started more than one process for what does not run as several.
+def refuse_several_processes(what: str, size: int | None = None) -> None:
+    """Raise where more than one process does what does not run as several.
+
+    Parameters
+    ----------
+    what : str
+    size : int, optional
+        How many there are; as a launcher says, if None.
+
+    Raises
+    ------
+    InputError
 
     Examples
     --------
-    >>> refuse_several_processes("probe")
+    >>> refuse_several_processes("probe", 2)
+    Traceback (most recent call last):
+    ...
+    mlptheory.base.errors.InputError: probe: started as one of 2 processes: expected one process, as ...
     """
     launch = launched()
-    if launch is not None and launch.size > 1:
+    size = size or (1 if launch is None else launch.size)
+    if size > 1:
         raise InputError(
-            f"{what}: one of {launch.size} processes of a launcher: expected one process, as only train and reproduce "
-            "run data parallel (a probe runs its trials beside each other by --workers)"
+            f"{what}: started as one of {size} processes: expected one process, as data parallel is only how a recipe "
+            "is trained (train, reproduce); a probe runs its trials beside each other by --workers"
         )
 
 

@@ -44,25 +44,28 @@ def load_checkpoint(path: Path, run: str, device: str) -> dict[str, Any] | None:
     """
     if not path.is_file():
         return None
-    return _read(path, path.read_bytes(), run, device)
-
-
-def load_shared_checkpoint(path: Path, run: str, device: str, world: World) -> dict[str, Any] | None:
-    """Read the state of a run in every process, from the first one's file; as `load_checkpoint`."""
-    if world.size == 1:
-        return load_checkpoint(path, run, device)
-    held = load_checkpoint(path, run, device) if world.is_first else None
-    written = world.share(b"" if held is None else path.read_bytes())
-    return _read(path, written, run, device) if written else None
-
-
-def _read(path: Path, written: bytes, run: str, device: str) -> dict[str, Any] | None:
+    written = path.read_bytes()
     digest, content = written[:_DIGEST_LENGTH], written[_DIGEST_LENGTH:]
     if sha256(content).encode() != digest:
         return set_aside(path, "checkpoint", "its bytes are not those that were written")
     try:
-        saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-        found, state = saved["run"], saved["state"]
+        found, state = _parsed(content, device)
     except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         return set_aside(path, "checkpoint", type(error).__name__)
     return state if found == run else None
+
+
+def load_shared_checkpoint(path: Path | None, run: str, device: str, world: World) -> dict[str, Any] | None:
+    """Read the state of a run in every process from the first one's file, if that has one; as `load_checkpoint`."""
+    state = None if path is None or not world.is_first else load_checkpoint(path, run, device)
+    if world.size == 1:
+        return state
+    written = world.share(b"" if state is None else path.read_bytes())
+    if written and not world.is_first:
+        _, state = _parsed(written[_DIGEST_LENGTH:], device)
+    return state
+
+
+def _parsed(content: bytes, device: str) -> tuple[str, dict[str, Any]]:
+    saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    return saved["run"], saved["state"]

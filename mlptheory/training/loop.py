@@ -53,6 +53,8 @@ class Trained:
         The precision that the recipe's came to on this device.
     earlier_s : float
         Seconds of earlier sittings, up to the checkpoint that the run was resumed from.
+    processes : tuple of int
+        How many processes trained it, sitting by sitting.
     """
 
     recipe: Recipe
@@ -62,6 +64,7 @@ class Trained:
     diverged: Mapping[str, int] | None
     precision: str
     earlier_s: float = 0.0
+    processes: tuple[int, ...] = (1,)
 
 
 @dataclass
@@ -82,6 +85,7 @@ class Run(Setting):
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.began, self.earlier_s = time.perf_counter(), 0.0
+        self.processes = [self.world.size]
         self.model = self.initial_model()
         multipliers = lr_multipliers(self.model, recipe.optimizer.name)
         self.loader: Loader | FeatureLoader = self.training_loader().shard(self.world.rank, self.world.size)
@@ -219,6 +223,7 @@ class Run(Setting):
             "counts": [self.epoch, self.batch, self.step, self.count],
             "history": [list(row) for row in self.history],
             "memories": self.memories,
+            "processes": self.processes,
             "seconds": self.earlier_s + time.perf_counter() - self.began,
         }
 
@@ -230,6 +235,7 @@ class Run(Setting):
         self.epoch, self.batch, self.step, self.count = state["counts"]
         self.history = [tuple(row) for row in state["history"]]
         self.memories = state["memories"]
+        self.processes = [*state["processes"], self.world.size]
         self.earlier_s = state["seconds"]
         self._tell_history()
 
@@ -265,7 +271,8 @@ def train(
     checkpoint_every_s : float
         Seconds between checkpoints.
     on_step : callable, optional
-        Called with (steps taken, steps in all) after every step; for progress bars.
+        Called with (steps taken, steps in all) after every step; for progress bars. Of several processes in the first
+        only, as `on_history`.
     on_history : callable, optional
         Called with the history so far whenever it may have grown, the first time before the first step: with the
         rows up to the checkpoint that the run resumes from, if it does. For logs.
@@ -278,7 +285,17 @@ def train(
     Raises
     ------
     InputError
-        If the recipe does not fit its data: a batch larger than the training set, a missing dataset, ...
+        If the recipe does not fit its data: a batch larger than the training set, a missing dataset, ...; of several
+        processes, if one has other code, data or weights than the first.
+    LostProcessError
+        If another process of the run ends, or does not answer.
+
+    Notes
+    -----
+    Called by every process of a torchrun, or of a group of `torch.distributed`, it trains one model in all of them,
+    data parallel: each takes its rows of every logical batch. Only the order of summation differs from one process.
+    The first process alone writes the checkpoint; a run goes on from it with any number of processes, with the
+    same bits if the number is the same.
 
     Examples
     --------
@@ -317,6 +334,7 @@ def train(
         diverged=diverged,
         precision=precision,
         earlier_s=run.earlier_s,
+        processes=tuple(run.processes),
     )
 
 
@@ -336,7 +354,7 @@ def run_to_end(
     """Take all steps, from the checkpoint on where there is one, and let the observers look."""
     path = None if checkpoint is None else Path(checkpoint)
     identity = "" if path is None else run.identity(specifications)
-    resumed = None if path is None else load_shared_checkpoint(path, identity, run.device, run.world)
+    resumed = load_shared_checkpoint(path, identity, run.device, run.world)
     if resumed is None:
         run.observe(specifications, is_last=False)
     else:

@@ -43,7 +43,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def _umask() -> int:
@@ -52,8 +52,8 @@ def _umask() -> int:
     return current
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the platform lets a folder be opened."""
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a folder durable, where the platform lets a folder be opened."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,15 @@ datasets.register_lazily(
 
 SPLITS = ("train", "test")
 
+files = Registry("dataset")
+"""How "KIND:NAME" is loaded, by kind: functions (NAME, split, root) -> Dataset."""
+
+files.register_lazily(
+    "store",
+    "mlptheory.data.store:load_store",
+    summary="stored images: NAME is a folder under a data root, or an absolute path, with train.store and test.store",
+)
+
 
 def load(name: str, split: str, root: str | os.PathLike[str] | None = None) -> Dataset:
     """Load a registered dataset.
@@ -76,7 +86,8 @@ def load(name: str, split: str, root: str | os.PathLike[str] | None = None) -> D
     Parameters
     ----------
     name : str
-        One of `datasets`: "digits", "cifar10", "cifar100", "teacher" and others, or a user's own.
+        One of `datasets`: "digits", "cifar10", "cifar100", "teacher" and others, or a user's own. Or "store:NAME" for
+        stored images, NAME being a folder under a data root, or an absolute path, with train.store and test.store.
     split : {"train", "test"}
         The official split; a validation set is carved out of "train" by `split_validation`.
     root : path-like, optional
@@ -101,7 +112,8 @@ def load(name: str, split: str, root: str | os.PathLike[str] | None = None) -> D
     >>> load("digits", "train")
     Dataset('digits', 'train', 1197 images of shape (1, 8, 8), 10 classes)
     """
-    source = datasets[name]
+    kind, separator, place = str(name).partition(":")
+    source = functools.partial(files[kind], place) if separator and kind in files else datasets[name]
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     loaded = source(split, root)

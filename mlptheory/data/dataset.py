@@ -11,15 +11,16 @@ import torch
 
 from mlptheory.base import InputError
 from mlptheory.base.files import canonical_json
+from mlptheory.data.image_source import Images, ImageSource, Selection, chunks, is_streamed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Labeled images, all in memory.
+    """Labeled images, in memory or read when they are asked for.
 
     Parameters
     ----------
-    images : Tensor of uint8, shape (N, C, H, W)
+    images : Tensor of uint8 or ImageSource, shape (N, C, H, W)
         Pixels from 0 to 255.
     labels : Tensor of int64, shape (N,)
         Indices into `classes`.
@@ -43,7 +44,7 @@ class Dataset:
     (2, 2, (1, 4, 4))
     """
 
-    images: torch.Tensor
+    images: Images
     labels: torch.Tensor
     classes: tuple[str, ...]
     name: str
@@ -52,7 +53,7 @@ class Dataset:
     def __post_init__(self) -> None:
         where = f"dataset {self.name!r}, split {self.split!r}"
         images, labels = self.images, self.labels
-        if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
+        if not isinstance(images, torch.Tensor | ImageSource) or images.dtype != torch.uint8 or images.ndim != 4:
             raise InputError(f"{where}: images = {_describe(images)}: expected a uint8 tensor of shape (N, C, H, W)")
         if min(images.shape) < 1:
             raise InputError(f"{where}: images = {_describe(images)}: expected at least one example and one pixel")
@@ -88,12 +89,18 @@ class Dataset:
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the images are read when they are asked for rather than kept in memory."""
+        return is_streamed(self.images)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of shape, classes, images and labels: equal data have equal digests, wherever they came from."""
         header = canonical_json({"shape": list(self.images.shape), "classes": list(self.classes)})
         hashed = hashlib.sha256(header.encode())
-        hashed.update(self.images.cpu().contiguous().numpy().data)
+        for part in chunks(self.images, "digest"):
+            hashed.update(part.cpu().contiguous().numpy().data)
         hashed.update(self.labels.cpu().numpy().astype("<i8").data)
         return hashed.hexdigest()
 
@@ -110,11 +117,10 @@ class Dataset:
         Returns
         -------
         Dataset
-            A copy of the images.
+            A copy of images that are in memory; others are read where and when they were.
         """
-        return dataclasses.replace(
-            self, images=self.images[examples], labels=self.labels[examples], split=split or self.split
-        )
+        images = Selection(self.images, examples) if is_streamed(self.images) else self.images[examples]
+        return dataclasses.replace(self, images=images, labels=self.labels[examples], split=split or self.split)
 
 
 def _describe(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -58,21 +59,22 @@ class JointLoader:
         first = self.loaders[0]
         orders = np.stack([loader.order(epoch) for loader in self.loaders])
         weights = [loader._weights_of_epoch(epoch) for loader in self.loaders]
-        for index in range(start, len(self)):
-            examples = first._cut(orders, index)
-            draws = [
-                loader._draw(epoch, index, *own) for loader, *own in zip(self.loaders, examples, weights, strict=True)
-            ]
-            chosen = torch.from_numpy(examples).to(first.device)
-            own_labels = (chosen + self._offsets).reshape(-1)
-            chosen = chosen.reshape(-1)
-            yield first._assemble(
-                chosen,
-                first._images.index_select(0, chosen),
-                self._labels.index_select(0, own_labels),
-                _joined(draws, examples.shape[1]),
-                members=len(self.loaders),
-            )
+        parts = [first._cut(orders, index) for index in range(start, len(self))]
+        with closing(first._pixels.batches([part.reshape(-1) for part in parts])) as images:
+            for index, examples, pixels in zip(range(start, len(self)), parts, images, strict=True):
+                draws = [
+                    loader._draw(epoch, index, *own)
+                    for loader, *own in zip(self.loaders, examples, weights, strict=True)
+                ]
+                chosen = torch.from_numpy(examples).to(first.device)
+                own_labels = (chosen + self._offsets).reshape(-1)
+                yield first._assemble(
+                    chosen.reshape(-1),
+                    pixels,
+                    self._labels.index_select(0, own_labels),
+                    _joined(draws, examples.shape[1]),
+                    members=len(self.loaders),
+                )
 
 
 def _joined(draws: Sequence[_Draws], size: int) -> _Draws:

@@ -5,59 +5,26 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from mlptheory.base import InputError, invalid, unknown_name
-from mlptheory.base.random import torch_generator, uniform
+from mlptheory.base.random import torch_generator
 from mlptheory.data.augmentation import Augmentation
+from mlptheory.data.batch import Batch, BatchShard
 from mlptheory.data.dataset import Dataset
+from mlptheory.data.image_source import is_streamed
 from mlptheory.data.mixup import draw_mixup
 from mlptheory.data.normalization import Normalization
 from mlptheory.data.operators import apply_operator
+from mlptheory.data.orders import ORDERS
 from mlptheory.data.permutation import pixel_permutation
+from mlptheory.data.residence import ResidentPixels, StreamedPixels
 from mlptheory.data.sharding import Shard, shard, share
 from mlptheory.data.spatial import RandomOperators
-
-
-class Batch(NamedTuple):
-    """One logical batch: what the optimizer sees in one step, before any cut into parts.
-
-    Attributes
-    ----------
-    inputs : Tensor of float, shape (B, C, H, W)
-        Normalized, augmented, mixed, permuted.
-    targets : Tensor of int64, shape (B,)
-        Labels.
-    partners : Tensor of int64, shape (B,), or None
-        Labels of the examples that were mixed in; None without MixUp.
-    mix : Tensor of float, shape (B,), or None
-        Weight of the example itself; its partner has the rest.
-    examples : Tensor of int64, shape (B,)
-        Indices in the dataset.
-    part : tuple of two ints, or None
-        Of a shard, the position of its first row in the logical batch, and how many rows that has; None where these
-        rows are all.
-    """
-
-    inputs: torch.Tensor
-    targets: torch.Tensor
-    partners: torch.Tensor | None
-    mix: torch.Tensor | None
-    examples: torch.Tensor
-    part: tuple[int, int] | None = None
-
-    @property
-    def first(self) -> int:
-        """Position of the first row in the logical batch."""
-        return 0 if self.part is None else self.part[0]
-
-    @property
-    def logical_size(self) -> int:
-        """Rows of the logical batch."""
-        return len(self.targets) if self.part is None else self.part[1]
 
 
 class _Draws(NamedTuple):
@@ -72,7 +39,8 @@ class _Draws(NamedTuple):
 class Loader:
     """Cut a dataset into seeded batches.
 
-    The images stay on the device as bytes. An image is normalized, then cropped and resized, flipped, shifted,
+    The images stay on the device as bytes, or are read batch by batch ahead of their use; the batches are the same
+    to the last bit. An image is normalized, then cropped and resized, flipped, shifted,
     mixed with its partner and permuted, in this order; what a shift brings in from outside is therefore the
     channel's mean. Order, crops, flips and shifts are keyed by (seed, epoch, example); MixUp by (seed, epoch,
     batch), or by (seed, epoch, example) where the augmentation's `mixup_per` is "example"; noise by (seed, epoch,
@@ -101,8 +69,13 @@ class Loader:
         Whether each epoch has its own random order, or that of the dataset.
     drop_last : bool
         Whether a smaller last batch is left out.
+    order : {"random", "quasi-random"}
+        What a shuffled epoch is: a uniformly random order, or one that reads a file in blocks (`quasi_random_order`).
+    resident : bool, optional
+        Whether all images are kept on the device; if left out, where the dataset has them in memory. Else they are
+        read, a few batches ahead, by a thread that ends with the epoch or with its reader.
     device : str or torch.device
-        Where the images are kept and the batches made.
+        Where the batches are made.
     dtype : torch.dtype
         Of the inputs.
 
@@ -132,6 +105,8 @@ class Loader:
         permute: Literal["after", "before"] = "after",
         shuffle: bool = True,
         drop_last: bool = False,
+        order: Literal["random", "quasi-random"] = "random",
+        resident: bool | None = None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -147,6 +122,10 @@ class Loader:
             raise invalid("dtype", dtype, "a floating-point torch.dtype")
         if permute not in ("after", "before"):
             raise unknown_name("permute", permute, ("after", "before"))
+        if order not in ORDERS:
+            raise unknown_name("order", order, ORDERS)
+        if resident is not None and not isinstance(resident, bool):
+            raise invalid("resident", resident, "true, false or None")
         if image_size is not None and (
             isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1
         ):
@@ -169,14 +148,15 @@ class Loader:
         )
         self._mixes = self.augmentation.mixup_per if self.augmentation.mixup else None
         self._moves = self.augmentation.moves_pixels or size != (height, width)
-        self._images = dataset.images.reshape(len(dataset), -1)
+        self._order = ORDERS[order]
         self._labels = dataset.labels.to(self.device)
         self._scale, self._offset = self._affine(normalization)
         self._process: tuple[int, int] | None = None
-        self._permutation = None
+        self._permutation, early = None, None
         if pixel_permutation is not None:
-            self._permute(pixel_permutation, early=permute == "before" or not self._moves)
-        self._images = self._images.to(self.device)
+            early = self._permute(pixel_permutation, early=permute == "before" or not self._moves)
+        streamed = is_streamed(dataset.images) if resident is None else not resident
+        self._pixels = (StreamedPixels if streamed else ResidentPixels)(dataset.images, early, self.device)
 
     def _affine(self, normalization: Normalization | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scale and offset that take a flat image of bytes to normalized numbers, shape (C, 1) each."""
@@ -187,17 +167,17 @@ class Loader:
         scale, offset = 1 / (255 * std), -mean / std
         return tuple(value.to(self.dtype).to(self.device)[:, None] for value in (scale, offset))
 
-    def _permute(self, seed: int, early: bool) -> None:
+    def _permute(self, seed: int, early: bool) -> torch.Tensor | None:
+        """Prepare the permutation of the inputs, or return that of the bytes where nothing random comes before it."""
         if not early:
             self._permutation = pixel_permutation(seed, self.input_shape).to(self.device)
-            return
-        # Nothing random comes between, so the bytes themselves can be permuted, once and for all.
+            return None
         permutation = pixel_permutation(seed, self.dataset.image_shape)
-        self._images = self._images[:, permutation]
-        channel_size = self._images.shape[1] // len(self._scale)
+        channel_size = len(permutation) // len(self._scale)
         on_device = permutation.to(self.device)
         self._scale = self._scale.repeat_interleave(channel_size, dim=0)[on_device]
         self._offset = self._offset.repeat_interleave(channel_size, dim=0)[on_device]
+        return permutation
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -206,10 +186,9 @@ class Loader:
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the indices of all examples in the order of an epoch, an ndarray of int64 of shape (N,)."""
-        everyone = np.arange(len(self.dataset))
         if not self.shuffle:
-            return everyone
-        return np.argsort(uniform(self.seed, "order", epoch, everyone, 1)[:, 0], kind="stable")
+            return np.arange(len(self.dataset))
+        return self._order(self.seed, epoch, len(self.dataset))
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from batch `start` on.
@@ -273,11 +252,17 @@ class Loader:
 
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         order, weights = self.order(epoch), self._weights_of_epoch(epoch)
-        for index in range(start, len(self)):
-            examples = self._cut(order, index)
-            mine = self._share(len(examples))
-            draws = self._draw(epoch, index, examples, weights, mine)
-            yield _kept(self._batch(examples if mine is None else examples[mine.made], draws), mine, len(examples))
+        cuts = [self._cut(order, index) for index in range(start, len(self))]
+        shares = [self._share(len(examples)) for examples in cuts]
+        parts = [examples if mine is None else examples[mine.made] for examples, mine in zip(cuts, shares, strict=True)]
+        in_order = not self.shuffle and self._process is None
+        with closing(self._pixels.batches(parts, in_order)) as images:
+            for index, pixels in zip(range(len(parts)), images, strict=True):
+                chosen = torch.from_numpy(parts[index]).to(self.device)
+                targets = self._labels.index_select(0, chosen)
+                draws = self._draw(epoch, start + index, cuts[index], weights, shares[index])
+                made = self._assemble(chosen, pixels, targets, draws)
+                yield made if shares[index] is None else _own(made, shares[index], len(cuts[index]))
 
     def rows(self, size: int) -> slice:
         """Return which rows of a logical batch of this size are made here."""
@@ -321,15 +306,6 @@ class Loader:
             self.seed, epoch, batch, examples, len(self.dataset), augmentation.mixup, augmentation.mixup_per
         )
 
-    def _batch(self, examples: np.ndarray, draws: _Draws) -> Batch:
-        chosen = torch.from_numpy(examples).to(self.device)
-        if self.shuffle or self._process is not None:
-            pixels, targets = self._images.index_select(0, chosen), self._labels.index_select(0, chosen)
-        else:
-            part = slice(int(examples[0]), int(examples[-1]) + 1)
-            pixels, targets = self._images[part], self._labels[part]
-        return self._assemble(chosen, pixels, targets, draws)
-
     def _assemble(
         self, chosen: torch.Tensor, pixels: torch.Tensor, targets: torch.Tensor, draws: _Draws, members: int = 1
     ) -> Batch:
@@ -358,9 +334,7 @@ class Loader:
         return plain + (weights @ displacements).view_as(plain)
 
 
-def _kept(made: Batch, mine: Shard | None, size: int) -> Batch:
-    """Return the rows of a batch that are this process's own."""
-    if mine is None:
-        return made
-    own = (None if value is None else value[mine.kept] for value in made[:5])
-    return Batch(*own, part=(mine.rows.start, size))
+def _own(made: Batch, mine: Shard, size: int) -> BatchShard:
+    """Return the rows of a logical batch of a size that are a process's own, of those that it made."""
+    own = Batch(*(None if value is None else value[mine.kept] for value in made))
+    return BatchShard(own, mine.rows.start, size)

@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from mlptheory.base import invalid
+from mlptheory.data.image_source import ChannelSums, Images, chunks, is_streamed
 
 if TYPE_CHECKING:
     from mlptheory.data.dataset import Dataset
@@ -64,14 +67,34 @@ def channel_statistics(dataset: Dataset) -> Normalization:
     >>> print("{:.3f}".format(channel_statistics(load("digits", "train")).mean[0]))
     0.286
     """
+    totals, squares = channel_sums(dataset.images)
+    size = math.prod(dataset.images.shape) // len(totals)
     means, stds = [], []
-    for channel in range(dataset.image_shape[0]):
-        pixels = dataset.images[:, channel]
-        counts = pixels.flatten().bincount(minlength=256).tolist()
-        size = sum(counts)
-        total = sum(value * count for value, count in enumerate(counts))
-        squares = sum(value * value * count for value, count in enumerate(counts))
-        scatter = size * squares - total * total
+    for total, square in zip(totals, squares, strict=True):
+        scatter = size * square - total * total
         means.append(total / (255 * size))
         stds.append(math.sqrt(scatter) / (255 * size) if scatter else 1.0)
     return Normalization(mean=tuple(means), std=tuple(stds))
+
+
+def channel_sums(images: Images) -> ChannelSums:
+    """Sum the pixels of each channel and their squares, as integers; known sums are taken, others read part by part.
+
+    Examples
+    --------
+    >>> import torch
+    >>> channel_sums(torch.full((2, 1, 2, 2), 3, dtype=torch.uint8))
+    ((24,), (72,))
+    """
+    known = images.channel_sums() if is_streamed(images) else None
+    if known is not None:
+        return known
+    channels = range(images.shape[1])
+    counts = sum(
+        torch.stack([part[:, channel].flatten().bincount(minlength=256) for channel in channels])
+        for part in chunks(images, "channel statistics")
+    ).tolist()
+    return (
+        tuple(sum(value * count for value, count in enumerate(own)) for own in counts),
+        tuple(sum(value * value * count for value, count in enumerate(own)) for own in counts),
+    )

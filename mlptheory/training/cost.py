@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -291,7 +292,7 @@ def _peak_bytes(run: Run | Ensemble, setting: Setting, parameters: int) -> int:
         run.model.eval()
         with autocast(run.precision, run.device):
             kept = saved_for_backward_bytes(run.model, inputs)
-    resident = examples.train.images.numel() + examples.test.images.numel()
+    resident = sum(math.prod(part.images.shape) for part in (examples.train, examples.test) if not part.is_streamed)
     microbatch = min(budget.microbatch or budget.batch_size, budget.batch_size)
     batch_bytes = 2 * members * budget.batch_size * inputs[0].numel() * weight_bytes
     states = (2 + _STATES_PER_WEIGHT[recipe.optimizer.name]) * parameters * weight_bytes

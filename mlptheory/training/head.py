@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mlptheory.base.errors import InputError
-from mlptheory.data import Batch, Loader
+from mlptheory.data import Batch, BatchShard, Loader
 from mlptheory.training.device import autocast
 
 _AT_ONCE = 1024
@@ -99,5 +99,5 @@ class FeatureLoader:
             batch = order[first : first + size]
             rows = self._loader.rows(len(batch))
             examples = batch[rows]
-            part = (rows.start, len(batch))
-            yield Batch(self._features[examples], self._labels[examples], None, None, examples, part)
+            own = Batch(self._features[examples], self._labels[examples], None, None, examples)
+            yield BatchShard(own, rows.start, len(batch))

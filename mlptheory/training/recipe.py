@@ -50,6 +50,8 @@ class DataConfig:
         Seed of a fixed permutation of the input's pixels and channels; none if None.
     permute : {"after", "before"}
         Whether the permutation comes after the augmentation or before it.
+    order : {"random", "quasi-random"}
+        Of the examples of an epoch: uniformly random, or in windows of blocks, for images that are read from a file.
     """
 
     name: str = "digits"
@@ -61,6 +63,7 @@ class DataConfig:
     shuffle_labels: bool = False
     pixel_permutation: int | None = None
     permute: Literal["after", "before"] = "after"
+    order: Literal["random", "quasi-random"] = "random"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -79,6 +82,7 @@ class DataConfig:
         if self.pixel_permutation is not None:
             require_integer("data.pixel_permutation", self.pixel_permutation, 0)
         require_choice("data.permute", self.permute, ("after", "before"))
+        require_choice("data.order", self.order, ("random", "quasi-random"))
 
 
 @dataclass(frozen=True, kw_only=True)

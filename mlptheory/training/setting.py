@@ -92,6 +92,7 @@ class Setting:
             pixel_permutation=recipe.data.pixel_permutation,
             permute=recipe.data.permute,
             drop_last=recipe.budget.drop_last,
+            order=recipe.data.order,
             device=self.device,
             dtype=weight_dtype(self.precision),
         )

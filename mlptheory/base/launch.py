@@ -11,6 +11,10 @@ from mlptheory.base.errors import InputError
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
+class LostProcessError(RuntimeError):
+    """Another of several processes ended, or did not answer for too long."""
+
+
 @dataclass(frozen=True)
 class Launch:
     """A process among those that a launcher started together.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlptheory.base.configuration import require_integer, to_plain
-from mlptheory.base.errors import unknown_name
+from mlptheory.base.errors import invalid, unknown_name
 from mlptheory.reproductions.reproduction import QUANTITIES, PaperNumber, Reproduction
 from mlptheory.stats import mean_interval
 from mlptheory.trials import Record, Trial
@@ -224,6 +224,9 @@ def reproduce(
     for argument, value in (("workers", workers), ("threads", threads)):
         if value is not None:
             require_integer(argument, value, 1)
+    parallel = is_data_parallel()
+    if parallel and workers is not None:
+        raise invalid("workers", workers, "none under torchrun, whose processes train one run after another")
     load_plugins(plugins)
     chosen = tuple(datasets) or reproduction.datasets
     numbers = tuple(number for number in reproduction.numbers if number.dataset in chosen)
@@ -232,7 +235,6 @@ def reproduce(
     everyone = list(dict.fromkeys(each.unlabeled() for trial in trials for each in trial.with_ancestors()))
     firsts = [trial for trial in everyone if not trial.parents]
     names = sorted({trial.recipe.data.name for trial in everyone})
-    parallel = is_data_parallel()
     alone = parallel or len(firsts) == 1
     schedule = plan_schedule(
         trials, device=device, threads=threads or (default_threads() if alone else 1), data_parallel=parallel

@@ -28,7 +28,7 @@ from torch import nn
 import mlptheory
 from mlptheory.base.errors import InputError, invalid
 from mlptheory.base.files import sha256
-from mlptheory.base.launch import launched
+from mlptheory.base.launch import LostProcessError, launched
 from mlptheory.data import shard
 
 TIMEOUT_S = 1800.0
@@ -40,10 +40,6 @@ BUCKET_BYTES = 32 * 2**20
 Result = TypeVar("Result")
 
 _refusals: dist.Store | None = None
-
-
-class LostProcessError(RuntimeError):
-    """Another process of the run ended, or did not answer for too long."""
 
 
 @dataclass(frozen=True)
@@ -203,11 +199,11 @@ def join() -> World:
         if has_nccl and launch.local_rank < torch.cuda.device_count():
             torch.cuda.set_device(launch.local_rank)
         limit = timedelta(seconds=TIMEOUT_S)
-        store, rank, size = next(dist.rendezvous("env://", timeout=limit))
-        _refusals = dist.PrefixStore("mlptheory", store)
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if has_nccl else "gloo", store=store, rank=rank, world_size=size, timeout=limit
-        )
+        with _told_of_the_lost():
+            store, rank, size = next(dist.rendezvous("env://", timeout=limit))
+            _refusals = dist.PrefixStore("mlptheory", store)
+            backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
         atexit.register(_leave)
     return World(dist.get_rank(), dist.get_world_size())
 
@@ -233,8 +229,11 @@ def refused_by_first(message: str, wait_s: float = 5.0) -> bool:
         return True
     until = time.monotonic() + wait_s
     while time.monotonic() < until:
-        if _refusals.check(["refusal"]):
-            return _refusals.get("refusal").decode() == message
+        try:
+            if _refusals.check(["refusal"]):
+                return _refusals.get("refusal").decode() == message
+        except RuntimeError:  # the first process held the store, and has ended
+            return True
         time.sleep(0.05)
     return False
 

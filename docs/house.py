@@ -41,7 +41,7 @@ ALLOWED = {
 }
 
 # Files beside the rooms that belong to one.
-ANNEXES = {"arguments": "cli", "options": "cli", "recipe_commands": "cli"}
+ANNEXES = {"arguments": "cli", "options": "cli", "recipe_commands": "cli", "several": "cli"}
 
 _DOTTED_NAME = re.compile(r"mlptheory(\.\w+)+(:\w+)?")
 

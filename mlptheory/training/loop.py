@@ -305,10 +305,9 @@ def train(
     >>> trained.evaluations["test"].n
     600
     """
-    device = device or default_device()
-    precision = resolve_precision(recipe.precision, device)
     world = join()
-    device = world.device(device)
+    device = world.device(device or default_device())
+    precision = resolve_precision(recipe.precision, device)
     if (recipe.start == "initialization") == (start_weights is not None):
         raise InputError(
             f"start = {recipe.start!r}: expected start_weights with 'parent' or 'body', and only with them"

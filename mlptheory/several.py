@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 from mlptheory.base.errors import InputError
-from mlptheory.base.launch import Launch, refuse_several_processes
+from mlptheory.base.launch import Launch, LostProcessError, refuse_several_processes
 
 PARALLEL = ("train", "reproduce")
 """Commands that run as several processes."""
@@ -31,6 +31,10 @@ def run_as_one_of(launch: Launch, arguments: list[str], command: Callable[[list[
     int
         The exit code; 2 for bad input, of which the first process says the line, or those that alone refuse theirs.
 
+    Raises
+    ------
+    KeyboardInterrupt, LostProcessError
+        In the first process.
     """
     from mlptheory.training.parallel import join, refused_by_first
 
@@ -42,6 +46,10 @@ def run_as_one_of(launch: Launch, arguments: list[str], command: Callable[[list[
             return command(arguments)
         except InputError as error:
             message = str(error)
+        except (KeyboardInterrupt, LostProcessError) as error:
+            if launch.rank == 0:
+                raise
+            return 130 if isinstance(error, KeyboardInterrupt) else 1
     if launch.rank == 0:
         say(f"mlptheory: {' '.join(message.split())}")
         refused_by_first(message)

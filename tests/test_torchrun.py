@@ -164,7 +164,7 @@ def test_killed_runs_go_on_with_any_number_of_processes(tmp_path):
 
 @pytest.mark.slow
 def test_a_reproduction_runs_as_several(tmp_path):
-    file = HOME / "experiments" / "table4" / "linear_probe.toml"
+    file = HOME / "experiments" / "figure1" / "b-6_wi-256.toml"
     tables = []
     for number in (2, 1):
         done = run(number, ["reproduce", file, "--miniature", "--out", tmp_path / str(number), "--json"])

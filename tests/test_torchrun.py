@@ -98,7 +98,7 @@ def test_what_does_not_run_as_several_says_so_once():
     [
         (["train", "--budget.batch-size", "9999"], "mlptheory: batch_size = 9999: expected at most 1197, the size"),
         (["train", "--optimizer.lr", "-1"], "mlptheory: optimizer.lr = -1.0: expected"),
-        (["train", "--plugin", "PLUGIN"], "mlptheory: process 1: data: not on this machine"),
+        (["train", "--plugin", "PLUGIN"], "mlptheory: process 1: plugin = "),
         (["reproduce", "missing.toml"], "mlptheory: "),
     ],
 )
@@ -110,7 +110,10 @@ def test_a_refusal_is_one_line(tmp_path, arguments, said):
     )
     arguments = [str(plugin) if each == "PLUGIN" else each for each in arguments]
     done = run(2, [*arguments, "--out", tmp_path / "out"])
-    assert [line[: len(said)] for line in ours(done.stderr)] == [said]
+    line, *lost = ours(done.stderr)
+    assert line.startswith(said)
+    # Where one process alone refuses, the first may be at work already and find it gone.
+    assert len(lost) <= ("process 1" in said)
     assert "exitcode: 2" in done.stderr
 
 

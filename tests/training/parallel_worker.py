@@ -21,7 +21,6 @@ from mlptheory.training.synchronized import synchronized
 OBSERVERS = [Observer(name="evaluation")]
 
 
-@datasets.register("by process", summary="white images in all processes but the first")
 def load_by_process(split, root):
     images = torch.full((8, 1, 4, 4), min(1, int(os.environ["RANK"])), dtype=torch.uint8)
     return Dataset(images=images, labels=torch.arange(8) % 2, classes=("a", "b"), name="by process", split=split)
@@ -29,7 +28,7 @@ def load_by_process(split, root):
 
 def plain(trained):
     return {
-        "weights": trained.model.state_dict(),
+        "weights": {name: value.cpu() for name, value in trained.model.state_dict().items()},
         "history": [list(row) for row in trained.history],
         "accuracy": {split: found.top1 for split, found in trained.evaluations.items()},
         "diverged": trained.diverged,
@@ -37,8 +36,8 @@ def plain(trained):
     }
 
 
-def train_whole(world, recipe, **options):
-    return plain(train(Recipe.from_plain(recipe), OBSERVERS, device="cpu", **options))
+def train_whole(world, recipe, device="cpu", **options):
+    return plain(train(Recipe.from_plain(recipe), OBSERVERS, device=device, **options))
 
 
 def lose_one(world, recipe, step, checkpoint):
@@ -113,6 +112,7 @@ JOBS = {"train": train_whole, "lose": lose_one, "refuse": refuse, "talk": talk, 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    datasets.register("by process", summary="other images in all processes but the first")(load_by_process)
     folder, world, outcomes = Path(sys.argv[1]), join(), {}
     for name, job in json.loads((folder / "jobs.json").read_text()).items():
         outcomes[name] = JOBS[job.pop("do")](world, **job)

@@ -246,6 +246,18 @@ def test_what_does_not_fit_together_is_refused_by_all(two, what, said):
     assert re.match(said, first[what])
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("name", ["batch normalization", "dropout", "head"])
+def test_two_gpus_come_to_what_one_comes_to(name, tmp_path):
+    job = {"do": "train", "recipe": RECIPES[name].to_plain(), "device": "cuda"}
+    _, (first, second) = launch(tmp_path, 2, {"train": job})
+    trained = train(RECIPES[name], OBSERVERS, device="cuda")
+    trained.model.cpu()
+    assert_same_run(first["train"], trained, 1e-10)
+    assert all(torch.equal(value, second["train"]["weights"][key]) for key, value in first["train"]["weights"].items())
+
+
 def test_a_process_by_itself_is_a_world_of_one():
     assert join() == World()
     assert not is_data_parallel()

@@ -161,7 +161,7 @@ class Setting:
         """Digest all that decides a run: a checkpoint of anything else is not resumed."""
         start = {} if self.start_weights is None else self.start_weights
         parts = [self.recipe.to_plain(), self.precision, to_plain(list(specifications))]
-        parts += [part.digest for part in (self.examples.train, self.examples.test)]
+        parts += [part.identity for part in (self.examples.train, self.examples.test)]
         for name, tensor in start.items():
             content = tensor.detach().cpu().reshape(-1).view(torch.uint8)
             parts.append([name, sha256(content.numpy().tobytes())])

@@ -6,6 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "augmentation": ["Augmentation"],
+        "beton": ["beton_label_sets", "open_beton"],
+        "beton_writer": ["write_beton"],
         "catalog": ["data_roots", "datasets", "load"],
         "crops": ["random_resized_crop_boxes"],
         "dataset": ["Dataset"],

@@ -101,6 +101,11 @@ files.register_lazily(
     "mlptheory.data.store:load_store",
     summary="stored images: NAME is a folder under a data root, or an absolute path, with train.store and test.store",
 )
+files.register_lazily(
+    "beton",
+    "mlptheory.data.beton:load_beton",
+    summary="FFCV's files: NAME is a folder under a data root, or an absolute path, with train.beton and test.beton",
+)
 
 
 def load(name: str, split: str, root: str | os.PathLike[str] | None = None) -> Dataset:

@@ -91,6 +91,17 @@ datasets.register_lazily(
     summary="Tiny ImageNet: 64x64 color images, 200 classes, 100,000 + 10,000 (labeled validation); official files",
 )
 
+datasets.register_lazily(
+    "imagenet",
+    "mlptheory.data.imagenet:load_imagenet",
+    summary="ImageNet-1k (ILSVRC 2012): color images, 1,000 classes, 1.28 million + 50,000 (validation); converted",
+)
+datasets.register_lazily(
+    "imagenet21k",
+    "mlptheory.data.imagenet:load_imagenet21k",
+    summary="ImageNet-21k, processed: color images, about 12 million of 11,000 classes; converted",
+)
+
 SPLITS = ("train", "test")
 
 files = Registry("dataset")

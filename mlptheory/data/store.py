@@ -65,7 +65,14 @@ def open_store(path: str | os.PathLike[str]) -> Dataset:
         images = MappedImages.of_file(folder / IMAGES, note.shape, note.sums, note.digest)
     except OSError as error:
         raise unreadable(folder / IMAGES, error) from error
-    dataset = Dataset(images=images, labels=labels, classes=note.classes, name=note.name, split=note.split)
+    dataset = Dataset(
+        images=images,
+        labels=labels,
+        classes=note.classes,
+        name=note.name,
+        split=note.split,
+        label_sets=note.label_sets,
+    )
     # A dataset of other labels or other images is another object, and computes its own.
     dataset.__dict__["digest"] = note.digest
     return dataset
@@ -227,7 +234,7 @@ class StoreWriter:
         self._file.write(part.images.cpu().contiguous().numpy().data)
         self._image_shape = part.image_shape
         self._labels.append(part.labels.cpu().numpy().astype("<i8"))
-        self._sums = _added(self._sums, channel_sums(part.images))
+        self._sums = add_sums(self._sums, channel_sums(part.images))
 
     def finish(self, *, label_sets: Iterable[Collection[int]] | None = None, unreadable: Iterable[str] = ()) -> Path:
         """Read the images back for their digest, make all durable and give the folder its name.
@@ -291,7 +298,8 @@ def _tensor(values: np.ndarray | torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(values.copy() if is_locked else values)
 
 
-def _added(known: ChannelSums | None, more: ChannelSums) -> ChannelSums:
+def add_sums(known: ChannelSums | None, more: ChannelSums) -> ChannelSums:
+    """Add the sums of more images to what is known so far."""
     if known is None:
         return more
     sums, squares = (tuple(map(sum, zip(*pair, strict=True))) for pair in zip(known, more, strict=True))

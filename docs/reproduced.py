@@ -13,7 +13,7 @@ from typing import Any
 
 from measured_quantities import machine
 
-from mlptheory.data import datasets
+from mlptheory.data.imagenet import IMAGE_FOLDERS
 from mlptheory.reports import markdown_table
 from mlptheory.reproductions import Reproduction, read_reproduction
 
@@ -66,12 +66,12 @@ def _count(files: dict[Path, Reproduction], by_file: dict[Path, list[dict[str, A
     """Say how many files were run, and why the others were not."""
     needed = {path: {each.recipe.data.name, *each.datasets} for path, each in files.items()}
     rest = [path for path in files if not by_file[path]]
-    unreadable = {path: needed[path].difference(datasets) for path in rest if needed[path].difference(datasets)}
-    names = sorted(set().union(*unreadable.values()))
+    waiting = {path: needed[path] & IMAGE_FOLDERS.keys() for path in rest if needed[path] & IMAGE_FOLDERS.keys()}
+    names = sorted(set().union(*waiting.values()))
     return (
-        f"{len(files) - len(rest)} of {len(files)} files were run, in full or in part. {len(unreadable)} of the others "
-        f"need a dataset that is not in the package ({', '.join(names)}), {len(rest) - len(unreadable)} more time than "
-        "there was.\n"
+        f"{len(files) - len(rest)} of {len(files)} files were run, in full or in part. {len(waiting)} of the others "
+        f"need images that were not at hand ({', '.join(names)}; {{doc}}`getting_data` says how they are converted), "
+        f"{len(rest) - len(waiting)} more time than there was.\n"
     )
 
 
@@ -106,9 +106,16 @@ def _evidence_so_far(experiments: Path, name: str) -> Iterator[str]:
         held = json.loads(path.read_text(encoding="utf-8"))
         execution = held["execution"]
         yield (
-            f"- `{name}`, unfinished: seed {held['recipe']['seed']}; {execution['precision']}, {execution['threads']} "
-            f"thread(s) on {machine(held['environment'])}. Data {held['data_digest'][:16]}, run {held['digest'][:16]}."
+            f"- `{name}`, unfinished: seed {held['recipe']['seed']}; {_execution(execution, held['environment'])} on "
+            f"{machine(held['environment'])}. Data {held['data_digest'][:16]}, run {held['digest'][:16]}."
         )
+
+
+def _execution(execution: dict[str, Any], environment: dict[str, Any]) -> str:
+    if execution.get("data_parallel"):
+        sittings = ", then ".join(str(processes) for processes in environment["processes"])
+        return f"{execution['precision']}, {sittings} process(es), data parallel"
+    return f"{execution['precision']}, {execution['threads']} thread(s)"
 
 
 def _rows(reproduction: Reproduction, records: list[dict[str, Any]], otherwise: str) -> Iterator[list[str]]:
@@ -159,6 +166,6 @@ def _evidence(record: dict[str, Any]) -> Iterator[str]:
     yield (
         f"- `{record['reproduction']['name']}`: {record['reproduction']['source']}. Seeds {seeds}; "
         f"{recipe['budget']['amount']} {recipe['budget']['unit']} at batch size {recipe['budget']['batch_size']}."
-        f"{training}{diverged} {execution['precision']}, {execution['threads']} thread(s), {minutes:.0f} min in all on "
+        f"{training}{diverged} {_execution(execution, first['environment'])}, {minutes:.0f} min in all on "
         f"{machine(first['environment'])}. Data {data}, record {first['digest'][:16]}."
     )

@@ -16,7 +16,9 @@ from mlptheory.arguments import HELP, plugins_named, read_arguments
 from mlptheory.base.configuration import require_integer
 from mlptheory.base.errors import InputError, invalid, unknown_name
 from mlptheory.base.files import writable_folder
+from mlptheory.base.launch import LostProcessError, launched
 from mlptheory.base.plugins import load_plugins
+from mlptheory.convert_command import run_convert
 from mlptheory.options import (
     CalibrateOptions,
     DataOptions,
@@ -25,6 +27,7 @@ from mlptheory.options import (
     ProbeOptions,
 )
 from mlptheory.recipe_commands import run_evaluate, run_reproduce, run_train
+from mlptheory.several import run_as_one_of
 
 USAGE = """\
 usage: mlptheory COMMAND [OPTIONS]
@@ -40,6 +43,7 @@ commands
   evaluate FOLDER        a trained model again: test-time augmentation, ReaL labels
   data list              the datasets, and where their files are looked for
   data get NAME          fetch a dataset's official files, check and unpack them
+  data convert SOURCE    make a store or a .beton file of image folders or a dataset
   report DIR             write the report of a finished probe again
   cite [PROBE]           BibTeX of mlptheory, and of what a probe rests on
 
@@ -54,10 +58,16 @@ def main(args: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if args is None else args)
     warnings.showwarning = lambda message, *_: print(f"mlptheory: note: {message}", file=sys.stderr)
     try:
+        launch = launched()
+        if launch is not None and launch.size > 1:
+            return run_as_one_of(launch, arguments, _dispatch)
         return _dispatch(arguments)
     except InputError as error:
         print(f"mlptheory: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except LostProcessError as error:
+        print(f"mlptheory: {error}", file=sys.stderr, flush=True)
+        return 1
     except KeyboardInterrupt:
         print("mlptheory: interrupted; finished trials are kept, and the same command goes on", file=sys.stderr)
         return 130
@@ -199,9 +209,9 @@ def _data(arguments: list[str]) -> int:
     from mlptheory.data import data_roots, datasets, load
 
     if arguments and arguments[0] in HELP:
-        print("usage: mlptheory data list | get NAME [OPTIONS]\n")
-    elif _choose("data command", {"list": False, "get": True}, arguments):
-        return _get_data(arguments[1:])
+        print("usage: mlptheory data list | get NAME | convert SOURCE [OPTIONS]\n")
+    elif command := _choose("data command", {"list": None, "get": _get_data, "convert": run_convert}, arguments):
+        return command(arguments[1:])
     else:
         arguments = arguments[1:]
     options = read_arguments(

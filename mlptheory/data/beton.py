@@ -103,6 +103,7 @@ def open_beton(
         classes=note.classes if note else _classes(layout, classes, found),
         name=note.name if note else name or layout.path.stem,
         split=note.split if note else split or "train",
+        label_sets=tuple(map(frozenset, found)) if isinstance(found, list) else None,
     )
     if note is not None and resolution is None:
         # A dataset of other labels or other images is another object, and computes its own.

@@ -50,7 +50,8 @@ class Plan:
     compute_macs : int
         The paper's C over all trials: multiply-accumulates per example · 3 · examples seen.
     peak_gib : float
-        Of the largest trial, times the trials that run beside each other.
+        Of the largest trial's training, times the trials that run beside each other. What measures take, kernels of
+        thousands of images for one, comes on top.
     seconds : float
         Here, on `workers` processes, for the trials still to run.
     workers : int
@@ -73,7 +74,7 @@ class Plan:
             f"Plan: {self.design['title']}",
             f"  trials    {self.trials} ({self.finished} finished), {self.workers} at a time",
             f"  cost      {_seconds(self.seconds)} here, {self.compute_macs / 1e12:.3g} T MACs, "
-            f"peak {self.peak_gib:.2f} GiB",
+            f"peak {self.peak_gib:.2f} GiB in training",
             f"  schedule  {self.design['schedule']['device']}, {self.design['schedule']['precision']}, "
             f"{self.design['schedule']['threads']} thread(s) a trial",
             f"  digest    {self.design['digest'][:16]}",

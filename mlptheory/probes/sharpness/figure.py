@@ -88,10 +88,10 @@ def _gap(probe: Sharpness, cells: Cells, axes: Axes) -> None:
     sharpness, gap = cells.over_batches(RAW), cells.over_batches(GAP)
     for index, block in enumerate(probe.seed_list):
         order = np.argsort(sharpness[index])
-        color = f"C{index % 6}"
+        color = f"C{index % 10}"
         axes.plot(sharpness[index][order], gap[index][order], "-", color=color, linewidth=0.4, alpha=0.5)
         axes.plot(sharpness[index], gap[index], ".", color=color, markersize=4, label=f"{block}")
     axes.set_xscale("log", base=2)
     axes.set_xlabel("sharpness")
     axes.set_ylabel("test less training loss (nats)")
-    axes.set_title("generalization gap, a color a seed")
+    axes.set_title("generalization gap, a line a seed")

@@ -77,6 +77,13 @@ def write_beton(
         If the disk is full.
     DamagedFileError
         If what is read back is not what was written.
+
+    Examples
+    --------
+    >>> from mlptheory.data import load
+    >>> write_beton("digits.ffcv", load("digits", "test"))
+    Traceback (most recent call last):
+    mlptheory.base.errors.InputError: path = 'digits.ffcv': expected a name that ends in .beton
     """
     target = Path(path)
     if target.suffix != SUFFIX:

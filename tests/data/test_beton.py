@@ -32,6 +32,8 @@ from mlptheory.data import (
     write_beton,
 )
 from mlptheory.data.beton_layout import JPEG, RAW, read_layout
+from mlptheory.models import ModelConfig
+from mlptheory.training import BudgetConfig, DataConfig, Recipe, train
 
 pytestmark = pytest.mark.ffcv
 AUGMENTATION = Augmentation(crop_scale=(0.2, 1.0), flip=True, shift=1, mixup=0.8)
@@ -192,6 +194,29 @@ def test_batches_of_cifar10_are_those_of_arrays_and_of_a_store(cifar_root, tmp_p
             assert all(torch.equal(one, own) for other in batches[1:] for one, own in zip(other, first, strict=True))
             compared += len(first.targets)
         assert compared == len(dataset)
+
+
+def test_a_run_on_a_file_is_the_run_on_a_store(tmp_path):
+    for split in ("train", "test"):
+        dataset = dataclasses.replace(dataset_of(shape=(3, 8, 8)), split=split)
+        write_beton(tmp_path / f"{split}.beton", dataset)
+        with StoreWriter(tmp_path / f"{split}.store", classes=dataset.classes, name="toy", split=split) as writer:
+            writer.append(dataset.images, dataset.labels)
+            writer.finish()
+    beton, store = (
+        train(
+            Recipe(
+                data=DataConfig(name=f"{kind}:{tmp_path}", order="quasi-random"),
+                model=ModelConfig(name="B-1/Wi-8"),
+                augmentation=AUGMENTATION,
+                budget=BudgetConfig(amount=2, batch_size=50),
+            )
+        )
+        for kind in ("beton", "store")
+    )
+    weights, twin = beton.model.state_dict(), store.model.state_dict()
+    assert all(torch.equal(weights[name], twin[name]) for name in twin)
+    assert beton.history == store.history
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -3,7 +3,9 @@
 PYTHON ?= $(shell for name in python3.11 python3 python; do command -v $$name && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+INSTALLED_FFCV := .venv/.installed-ffcv
 OUT ?= out/batchsize
+FFCV_LIBRARIES := g++ pkg-config libopencv-dev libturbojpeg0-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help install probe test test-all twins lint docs bench clean
@@ -12,6 +14,7 @@ help:
 	@echo "make probe     train MLPs at several batch sizes, print the verdicts, write a report to $(OUT)"
 	@echo "make test      the tests, docstring examples, notebooks and docs (minutes)"
 	@echo "make test-all  the same and the slow tests; with MLPTHEORY_DATA set, those on real CIFAR too"
+	@echo "make ffcv      FFCV, for .beton files, and the system libraries that it compiles against (a minute or two)"
 	@echo "make lint      ruff check and ruff format --check"
 	@echo "make twins     how far every measure is from its brute-force twin, in docs/twins.md"
 	@echo "make docs      the documentation, in docs/_build/html"
@@ -27,6 +30,23 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/pip || "$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[test,docs]"
+	@touch $@
+
+ffcv: $(INSTALLED_FFCV)
+
+# It has no wheels, and compiles against OpenCV and libjpeg-turbo.
+$(INSTALLED_FFCV): $(INSTALLED)
+	@if pkg-config --exists opencv4 libturbojpeg 2>/dev/null && command -v c++ >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then root=no; \
+	elif [ "$$(id -u)" = 0 ]; then root=; \
+	elif sudo -n true 2>/dev/null; then root="sudo -n"; \
+	else root=no; fi; \
+	if [ "$$root" = no ]; then \
+	  echo "make ffcv: install a C++ compiler, pkg-config, OpenCV and libjpeg-turbo with their headers ($(FFCV_LIBRARIES)), then type make ffcv again" >&2; exit 1; \
+	fi; \
+	$$root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$root apt-get install -qq -y --no-install-recommends $(FFCV_LIBRARIES) >/dev/null
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[test,docs,ffcv]"
+	$(BIN)/python -W ignore -c "import ffcv"
 	@touch $@
 
 probe: $(INSTALLED)

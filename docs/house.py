@@ -41,7 +41,13 @@ ALLOWED = {
 }
 
 # Files beside the rooms that belong to one.
-ANNEXES = {"arguments": "cli", "options": "cli", "recipe_commands": "cli", "several": "cli"}
+ANNEXES = {
+    "arguments": "cli",
+    "options": "cli",
+    "recipe_commands": "cli",
+    "convert_command": "cli",
+    "several": "cli",
+}
 
 _DOTTED_NAME = re.compile(r"mlptheory(\.\w+)+(:\w+)?")
 

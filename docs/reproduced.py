@@ -13,7 +13,7 @@ from typing import Any
 
 from measured_quantities import machine
 
-from mlptheory.data import datasets
+from mlptheory.data.imagenet import IMAGE_FOLDERS
 from mlptheory.reports import markdown_table
 from mlptheory.reproductions import Reproduction, read_reproduction
 
@@ -66,12 +66,12 @@ def _count(files: dict[Path, Reproduction], by_file: dict[Path, list[dict[str, A
     """Say how many files were run, and why the others were not."""
     needed = {path: {each.recipe.data.name, *each.datasets} for path, each in files.items()}
     rest = [path for path in files if not by_file[path]]
-    unreadable = {path: needed[path].difference(datasets) for path in rest if needed[path].difference(datasets)}
-    names = sorted(set().union(*unreadable.values()))
+    waiting = {path: needed[path] & IMAGE_FOLDERS.keys() for path in rest if needed[path] & IMAGE_FOLDERS.keys()}
+    names = sorted(set().union(*waiting.values()))
     return (
-        f"{len(files) - len(rest)} of {len(files)} files were run, in full or in part. {len(unreadable)} of the others "
-        f"need a dataset that is not in the package ({', '.join(names)}), {len(rest) - len(unreadable)} more time than "
-        "there was.\n"
+        f"{len(files) - len(rest)} of {len(files)} files were run, in full or in part. {len(waiting)} of the others "
+        f"need images that were not at hand ({', '.join(names)}; {{doc}}`getting_data` says how they are converted), "
+        f"{len(rest) - len(waiting)} more time than there was.\n"
     )
 
 

@@ -18,6 +18,7 @@ from mlptheory.base.errors import InputError, invalid, unknown_name
 from mlptheory.base.files import writable_folder
 from mlptheory.base.launch import LostProcessError, launched
 from mlptheory.base.plugins import load_plugins
+from mlptheory.convert_command import run_convert
 from mlptheory.options import (
     CalibrateOptions,
     DataOptions,
@@ -42,6 +43,7 @@ commands
   evaluate FOLDER        a trained model again: test-time augmentation, ReaL labels
   data list              the datasets, and where their files are looked for
   data get NAME          fetch a dataset's official files, check and unpack them
+  data convert SOURCE    make a store or a .beton file of image folders or a dataset
   report DIR             write the report of a finished probe again
   cite [PROBE]           BibTeX of mlptheory, and of what a probe rests on
 
@@ -207,9 +209,9 @@ def _data(arguments: list[str]) -> int:
     from mlptheory.data import data_roots, datasets, load
 
     if arguments and arguments[0] in HELP:
-        print("usage: mlptheory data list | get NAME [OPTIONS]\n")
-    elif _choose("data command", {"list": False, "get": True}, arguments):
-        return _get_data(arguments[1:])
+        print("usage: mlptheory data list | get NAME | convert SOURCE [OPTIONS]\n")
+    elif command := _choose("data command", {"list": None, "get": _get_data, "convert": run_convert}, arguments):
+        return command(arguments[1:])
     else:
         arguments = arguments[1:]
     options = read_arguments(

@@ -241,3 +241,40 @@ class GetOptions:
 
     data_root: str | None = None
     mirror: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """What images are converted to, and where.
+
+    Attributes
+    ----------
+    to : {"store", "beton"}
+        A store is bytes that are mapped into memory; a .beton file is FFCV's.
+    resolution : int or None
+        Side of the images in pixels; needed for image files, others keep their own if None.
+    out : str or None
+        Folder for train.store and test.store, or .beton; the source's name under the first data root, if None.
+    workers : int or None
+        Processes that decode image files; as many as there are cores, if None. Changes no bit.
+    real : str or None
+        File of reassessed labels, real.json, of the test images in the order of their file names.
+    allow_unreadable : float
+        Largest share of a split's files that may be unreadable; they are left out and named.
+    data_root : str or None
+        Where datasets are looked for first.
+    plugin : tuple of str
+        Python files that register your own datasets.
+    json : bool
+        Print what was made as JSON on stdout, everything else on stderr.
+    """
+
+    to: str = "store"
+    resolution: int | None = None
+    out: str | None = None
+    workers: int | None = None
+    real: str | None = None
+    allow_unreadable: float = 0.01
+    data_root: str | None = None
+    plugin: tuple[str, ...] = ()
+    json: bool = False

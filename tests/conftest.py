@@ -29,6 +29,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
+    if item.get_closest_marker("ffcv"):
+        from mlptheory.base import InputError
+        from mlptheory.data.ffcv_library import require_ffcv
+
+        try:
+            require_ffcv("tests of .beton files")
+        except InputError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True)

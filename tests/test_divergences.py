@@ -98,6 +98,7 @@ ITEMS = {
             "going on after an interruption",
             "the folder of a run",
             "data files",
+            "images of ImageNet",
             "normalization of CIFAR-100",
             "accumulated gradients",
         ),

@@ -12,7 +12,7 @@ import pytest
 
 import mlptheory
 
-HEAVY = ("torch", "pandas", "scipy", "matplotlib", "sklearn")
+HEAVY = ("torch", "pandas", "scipy", "matplotlib", "sklearn", "ffcv", "numba", "cv2")
 ATTEMPTS = 10
 
 

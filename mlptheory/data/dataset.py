@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from mlptheory.base import InputError
@@ -30,11 +32,14 @@ class Dataset:
         Where the images come from, as `load` knows it.
     split : str
         Which part of it they are: "train", "validation" or "test".
+    label_sets : tuple of frozenset of int, or None
+        For each image all classes that are right (ReaL), none where no class is; None where they are not known. They
+        are no part of the digest.
 
     Raises
     ------
     InputError
-        If a shape or dtype is another, a label is out of range or there is no example.
+        If a shape or dtype is another, a label is out of range, there is no example, or there are not as many sets.
 
     Examples
     --------
@@ -49,6 +54,7 @@ class Dataset:
     classes: tuple[str, ...]
     name: str
     split: str
+    label_sets: tuple[frozenset[int], ...] | None = None
 
     def __post_init__(self) -> None:
         where = f"dataset {self.name!r}, split {self.split!r}"
@@ -68,6 +74,56 @@ class Dataset:
                 f"{where}: labels run from {low} to {high}: expected 0 to {len(self.classes) - 1} "
                 f"for {len(self.classes)} classes"
             )
+
+        if self.label_sets is not None and len(self.label_sets) != len(labels):
+            raise InputError(f"{where}: label_sets = {len(self.label_sets)} sets: expected {len(labels)} or None")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: np.ndarray | torch.Tensor,
+        labels: np.ndarray | torch.Tensor | Sequence[int],
+        *,
+        classes: Sequence[str] | None = None,
+        name: str = "mine",
+        split: str = "train",
+    ) -> Dataset:
+        """Make a dataset of arrays in memory.
+
+        Parameters
+        ----------
+        images : ndarray or Tensor of uint8, shape (N, C, H, W), (N, H, W, C) or (N, H, W)
+            Pixels from 0 to 255. Of four axes the one of length 1 or 3 is that of the channels, where only one of the
+            second and the last is so long.
+        labels : ndarray, Tensor or sequence of integers, shape (N,)
+            From 0.
+        classes : sequence of str, optional
+            Their names; their numbers, up to the largest label, if left out.
+        name, split : str
+            As of the dataset.
+
+        Raises
+        ------
+        InputError
+            If they are not so.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> Dataset.from_arrays(np.zeros((2, 8, 8, 3), dtype=np.uint8), [0, 1], name="black")
+        Dataset('black', 'train', 2 images of shape (3, 8, 8), 2 classes)
+        """
+        pixels, numbers = np.asarray(images), np.asarray(labels)
+        if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer):
+            raise InputError(f"labels = {numbers.dtype} array of shape {numbers.shape}: expected integers, shape (N,)")
+        names = map(str, range(int(numbers.max(initial=0)) + 1)) if classes is None else classes
+        return cls(
+            images=torch.from_numpy(_channels_second(pixels)),
+            labels=torch.from_numpy(numbers.astype(np.int64)),
+            classes=tuple(names),
+            name=name,
+            split=split,
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -120,7 +176,28 @@ class Dataset:
             A copy of images that are in memory; others are read where and when they were.
         """
         images = Selection(self.images, examples) if is_streamed(self.images) else self.images[examples]
-        return dataclasses.replace(self, images=images, labels=self.labels[examples], split=split or self.split)
+        sets = None if self.label_sets is None else tuple(self.label_sets[index] for index in examples.tolist())
+        return dataclasses.replace(
+            self, images=images, labels=self.labels[examples], split=split or self.split, label_sets=sets
+        )
+
+
+def _channels_second(pixels: np.ndarray) -> np.ndarray:
+    """Return images as (N, C, H, W), contiguous and with memory of their own kind."""
+    found = f"images = {pixels.dtype} array of shape {pixels.shape}"
+    if pixels.dtype != np.uint8:
+        raise InputError(f"{found}: expected uint8, pixels from 0 to 255")
+    if pixels.ndim == 3:
+        pixels = pixels[:, None]
+    if pixels.ndim != 4:
+        raise InputError(f"{found}: expected (N, C, H, W), (N, H, W, C) or (N, H, W)")
+    first, last = pixels.shape[1] in (1, 3), pixels.shape[3] in (1, 3)
+    if first == last:
+        raise InputError(
+            f"{found}: expected 1 or 3 channels, either before or behind the two sides; Dataset takes others"
+        )
+    ordered = np.ascontiguousarray(pixels if first else pixels.transpose(0, 3, 1, 2))
+    return ordered if ordered.flags.writeable else ordered.copy()
 
 
 def _describe(value: object) -> str:

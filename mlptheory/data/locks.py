@@ -12,13 +12,15 @@ _ASK_AGAIN_S = 0.1
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
+def alone(path: Path, refusal: Exception | None = None) -> Iterator[None]:
     """Hold a lock file, waiting for whoever holds it; it is gone afterwards.
 
     Parameters
     ----------
     path : Path
         Its folder must be there.
+    refusal : Exception, optional
+        Raised instead of waiting.
 
     Raises
     ------
@@ -29,7 +31,10 @@ def alone(path: Path) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             # Whoever held it has removed the file: a lock on what is no longer there keeps nobody out.
-            if _try_to_lock(handle) and _is_at(handle, path):
+            held = _try_to_lock(handle)
+            if not held and refusal is not None:
+                raise refusal
+            if held and _is_at(handle, path):
                 try:
                     yield
                 finally:

@@ -20,7 +20,7 @@ QUANTITIES = {
 }
 """What a paper's number is of, and the metric of a record that stands beside it.
 
-ReaL labels are of ImageNet's images alone, and no dataset that comes with the package has them.
+ReaL labels are of ImageNet's images alone: a test set has them where it was converted with them.
 """
 
 

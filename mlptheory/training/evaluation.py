@@ -93,7 +93,8 @@ def evaluate(
         the memory that of one and of one float64 number per example and class.
     real_labels : sequence of collections of int, optional
         For each example, in the dataset's order, the classes that are right, for `Evaluation.real`; examples without
-        any are left out there. `mlptheory.data.read_real_labels` reads ImageNet's.
+        any are left out there. `mlptheory.data.read_real_labels` reads ImageNet's. The dataset's own `label_sets`, if
+        it has them and these are left out.
     progress : bool
         Show a bar over the views of `tta`.
 
@@ -136,7 +137,8 @@ def evaluate(
     if loss == "squared_error" and tta is not None and tta.average == "softmax":
         raise invalid("tta.average", tta.average, "'logits' under the squared error, which is one of logits")
     require_boolean("progress", progress)
-    right = None if real_labels is None else _label_sets(real_labels, dataset)
+    sets = dataset.label_sets if real_labels is None else real_labels
+    right = None if sets is None else _label_sets(sets, dataset)
     device = parameter.device
     loader = Loader(
         dataset,

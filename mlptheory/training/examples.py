@@ -17,6 +17,7 @@ from mlptheory.data import (
     with_label_noise,
     with_shuffled_labels,
 )
+from mlptheory.data.real_labels import label_sets_digest
 from mlptheory.training.recipe import DataConfig
 
 
@@ -51,8 +52,13 @@ def _load(name: str, split: str, root: str | None) -> Dataset:
 
 
 def data_digest(name: str, root: str | None = None) -> str:
-    """Return one digest for the training and test sets of a name, as they are found under `root`."""
-    return sha256(_load(name, "train", root).digest + _load(name, "test", root).digest)
+    """Return one digest for the training and test sets of a name, as they are found under `root`.
+
+    Sets of labels (ReaL) of the test images count, as figures rest on them.
+    """
+    train, test = _load(name, "train", root), _load(name, "test", root)
+    sets = "" if test.label_sets is None else label_sets_digest(test.label_sets)
+    return sha256(train.digest + test.digest + sets)
 
 
 @lru_cache(maxsize=4)

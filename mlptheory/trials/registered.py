@@ -89,7 +89,10 @@ def measure_chance_accuracy(context: MeasureContext) -> Mapping[str, float]:
 
 @measures.register("test_time_augmentation")
 def measure_test_time_augmentation(context: MeasureContext, **views: Any) -> Mapping[str, float]:
-    """Test figures of answers averaged over views of each image; the fields of `TestTimeAugmentation` say which."""
+    """Test figures of answers averaged over views of each image; the fields of `TestTimeAugmentation` say which.
+
+    Among them ReaL accuracy, ``tta_real_accuracy``, where the test set has sets of labels.
+    """
     model, recipe = trained_model(context, "test_time_augmentation")
     tta = from_plain(TestTimeAugmentation, views, "test_time_augmentation")
     found = evaluate(
@@ -103,7 +106,8 @@ def measure_test_time_augmentation(context: MeasureContext, **views: Any) -> Map
         precision=recipe.precision,
         tta=tta,
     )
-    return {"tta_accuracy": found.top1, "tta_top5": found.top5, "tta_loss": found.loss}
+    real = {} if found.real is None else {"tta_real_accuracy": found.real}
+    return {"tta_accuracy": found.top1, "tta_top5": found.top5, "tta_loss": found.loss, **real}
 
 
 @measures.register("hessian_top_eigenvalue")

@@ -201,6 +201,8 @@ def _metrics(trained: Trained | None) -> dict[str, float | None]:
         found[f"{split}_loss"] = None if evaluation is None else finite_or_none(evaluation.loss)
         found[f"{split}_accuracy"] = None if evaluation is None else evaluation.top1
         found[f"{split}_top5"] = None if evaluation is None else evaluation.top5
+        if evaluation is not None and evaluation.real is not None:
+            found["real_accuracy" if split == "test" else f"{split}_real_accuracy"] = evaluation.real
     return found
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,3 +66,53 @@ def test_select_takes_the_examples_in_order():
     assert chosen.labels.tolist() == [0, 0, 1]
     assert torch.equal(chosen.images, GOOD["images"][[1, 1, 0]])
     assert (chosen.split, chosen.name) == ("part", "mine")
+
+
+def test_select_takes_the_sets_of_labels_along():
+    sets = (frozenset({1}), frozenset())
+    dataset = Dataset(**GOOD, label_sets=sets)
+    assert dataset.select(torch.tensor([1, 1, 0])).label_sets == (sets[1], sets[1], sets[0])
+    assert dataset.digest == Dataset(**GOOD).digest and Dataset(**GOOD).label_sets is None
+    with pytest.raises(InputError, match="label_sets = 1 sets: expected 2 or None"):
+        Dataset(**GOOD, label_sets=sets[:1])
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 3, 7, 9), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [PIXELS, PIXELS.transpose(0, 2, 3, 1), torch.from_numpy(PIXELS), PIXELS[:, ::-1][:, ::-1]],
+    ids=["channels first", "channels last", "tensor", "view"],
+)
+def test_arrays_of_either_layout(images):
+    found = Dataset.from_arrays(images, np.array([2, 0, 0, 1, 0], dtype=np.int16), name="mine", split="test")
+    assert torch.equal(found.images, torch.from_numpy(PIXELS)) and found.images.is_contiguous()
+    assert found.labels.tolist() == [2, 0, 0, 1, 0] and found.labels.dtype == torch.int64
+    assert (found.classes, found.name, found.split) == (("0", "1", "2"), "mine", "test")
+
+
+def test_gray_arrays_and_arrays_that_may_not_be_written():
+    gray = PIXELS[:, 0].copy()
+    gray.flags.writeable = False
+    found = Dataset.from_arrays(gray, [0] * 5, classes=("a", "b"))
+    assert found.image_shape == (1, 7, 9) and np.array_equal(found.images.numpy()[:, 0], gray)
+    assert found.classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (PIXELS / 255, [0] * 5, r"images = float64 array .*expected uint8, pixels from 0 to 255"),
+        (PIXELS[0, 0], [0] * 5, r"images = uint8 array of shape \(7, 9\): expected \(N, C, H, W\)"),
+        (PIXELS[..., :3], [0] * 5, "expected 1 or 3 channels, either before or behind the two sides"),
+        (PIXELS[:, :2], [0] * 5, "expected 1 or 3 channels, either before or behind the two sides"),
+        (PIXELS, [0.0] * 5, r"labels = float64 array of shape \(5,\): expected integers"),
+        (PIXELS, [[0]] * 5, r"labels = int64 array of shape \(5, 1\): expected integers"),
+        (PIXELS, [0] * 4, r"labels = .*expected an int64 tensor of shape \(5,\)"),
+        (PIXELS, [-1] * 5, "labels run from -1 to -1"),
+    ],
+)
+def test_other_arrays_are_refused(images, labels, message):
+    with pytest.raises(InputError, match=message):
+        Dataset.from_arrays(images, labels)

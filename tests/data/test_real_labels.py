@@ -1,9 +1,11 @@
 import json
 
+import numpy as np
 import pytest
 
 from mlptheory.base import DamagedFileError, InputError
 from mlptheory.data import read_real_labels
+from mlptheory.data.real_labels import join_real_labels, label_sets_digest
 
 
 def _written(folder, content):
@@ -80,3 +82,31 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         read_real_labels(tmp_path / "real.json")
     with pytest.raises(InputError, match=r"path = .* \(Is a directory\)"):
         read_real_labels(tmp_path)
+
+
+SETS = [frozenset({0}), frozenset({1, 2}), frozenset(), frozenset({2})]
+PATHS = ["b/val_3.JPEG", "a/val_2.JPEG", "a/val_4.JPEG", "c/deep/val_1.JPEG"]
+LABELS = np.array([0, 1, 2, 0])
+
+
+def test_sets_are_joined_by_the_order_of_the_files_names():
+    assert join_real_labels(SETS, PATHS, LABELS, 3) == (SETS[2], SETS[1], SETS[3], SETS[0])
+
+
+@pytest.mark.parametrize(
+    ("sets", "paths", "labels", "classes", "message"),
+    [
+        (SETS[:3], PATHS, LABELS, 3, "real = 3 sets of labels: expected 4, one for each image"),
+        (SETS, ["a/1.JPEG", "b/1.JPEG", "c", "d"], LABELS, 3, "two images have one file name"),
+        (SETS, PATHS, LABELS, 2, "a set has label 2: expected labels up to 1, of 2 classes"),
+        (SETS, PATHS, (LABELS + 1) % 3, 3, "1 of 3 images have their own label in their set: expected most of them"),
+    ],
+)
+def test_sets_of_other_images_are_refused(sets, paths, labels, classes, message):
+    with pytest.raises(InputError, match=message):
+        join_real_labels(sets, paths, labels, classes)
+
+
+def test_their_digest_sees_sets_and_order():
+    assert label_sets_digest(SETS) == label_sets_digest([frozenset(sorted(each)[::-1]) for each in SETS])
+    assert len({label_sets_digest(each) for each in (SETS, SETS[::-1], SETS[:3], [{0, 1}, *SETS[1:]])}) == 4

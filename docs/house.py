@@ -43,9 +43,9 @@ ALLOWED = {
 # Files beside the rooms that belong to one.
 ANNEXES = {
     "arguments": "cli",
+    "convert_command": "cli",
     "options": "cli",
     "recipe_commands": "cli",
-    "convert_command": "cli",
     "several": "cli",
 }
 

@@ -13,6 +13,7 @@ import torch
 
 from mlptheory.base import InputError, invalid, unknown_name
 from mlptheory.base.random import torch_generator
+from mlptheory.data.assembly import made_in_parts, mixed
 from mlptheory.data.augmentation import Augmentation
 from mlptheory.data.batch import Batch, BatchShard
 from mlptheory.data.dataset import Dataset
@@ -311,21 +312,40 @@ class Loader:
     ) -> Batch:
         """Make inputs of pixels; of several members, one after another, each mixes its own."""
         n = len(chosen)
-        inputs = pixels.to(self.dtype).view(n, len(self._scale), -1).mul_(self._scale).add_(self._offset)
-        inputs = inputs.view(n, *self.dataset.image_shape)
-        if self._moves:
-            moved = apply_operator(inputs, draws.rows, draws.columns)
-            inputs = moved if draws.noise is None else self._with_noise(inputs, moved, draws.noise)
         mix = partners = None
         if draws.weights is not None:
             # Losses are weighted in at least float32, whatever the inputs are stored in.
             mix = torch.from_numpy(draws.weights).to(torch.promote_types(self.dtype, torch.float32)).to(self.device)
             partners = targets.view(members, -1).roll(1, dims=1).view(n)
-            others = inputs.unflatten(0, (members, -1)).roll(1, dims=1).flatten(0, 1)
-            inputs = torch.lerp(others, inputs, mix.to(self.dtype)[:, None, None, None])
+        inputs = self._inputs(pixels, draws, None if mix is None else mix.to(self.dtype), members)
         if self._permutation is not None:
             inputs = inputs.view(n, -1).index_select(1, self._permutation).view(-1, *self.input_shape)
         return Batch(inputs, targets, partners, mix, chosen)
+
+    def _inputs(self, pixels: torch.Tensor, draws: _Draws, weights: torch.Tensor | None, members: int) -> torch.Tensor:
+        """Make normalized, moved and mixed images of bytes."""
+        if self.device.type == "cpu" and draws.noise is None and (self._moves or weights is not None):
+            shape = torch.Size((len(pixels), *self.input_shape))
+            return made_in_parts(lambda rows: self._moved(pixels[rows], draws, rows), shape, weights, members)
+        inputs = self._moved(pixels, draws)
+        if draws.noise is not None:
+            inputs = self._with_noise(self._normalized(pixels), inputs, draws.noise)
+        return inputs if weights is None else mixed(inputs, weights, members)
+
+    def _normalized(self, pixels: torch.Tensor) -> torch.Tensor:
+        inputs = pixels.to(self.dtype).view(len(pixels), len(self._scale), -1).mul_(self._scale).add_(self._offset)
+        return inputs.view(-1, *self.dataset.image_shape)
+
+    def _moved(self, pixels: torch.Tensor, draws: _Draws, rows: slice = slice(None)) -> torch.Tensor:
+        """Normalize and move the pixels of the images that are some rows of a batch."""
+        inputs = self._normalized(pixels)
+        if not self._moves:
+            return inputs
+        own = [
+            None if matrices is None else matrices if len(matrices) == 1 else matrices[rows]
+            for matrices in (draws.rows, draws.columns)
+        ]
+        return apply_operator(inputs, *own)
 
     def _with_noise(self, images: torch.Tensor, moved: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Add noise of the displacements' second moment to the images as evaluation sees them; each member its own."""

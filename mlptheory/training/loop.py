@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from mlptheory.base.errors import InputError, invalid
+from mlptheory.base.memory import keeping_freed_memory
 from mlptheory.data import Batch, Loader
 from mlptheory.models import lr_multipliers, set_dropout_key
 from mlptheory.training.checkpoint import load_shared_checkpoint, save_checkpoint
+from mlptheory.training.copies import WeightCopies
 from mlptheory.training.device import autocast, default_device, resolve_precision, weight_dtype
 from mlptheory.training.evaluation import Evaluation
 from mlptheory.training.examples import prepare_examples
@@ -90,10 +94,15 @@ class Run(Setting):
         multipliers = lr_multipliers(self.model, recipe.optimizer.name)
         self.loader: Loader | FeatureLoader = self.training_loader().shard(self.world.rank, self.world.size)
         self.logits: Callable[[torch.Tensor], torch.Tensor] = self.model
+        self.copies: WeightCopies | None = None
         if recipe.trained == "head":
             self.logits = Head(self.model)
             self.loader = FeatureLoader(self.loader, self.logits, self.precision)
-        self.optimizer = build_optimizer(self.model, recipe.optimizer, multipliers)
+        elif self.precision == "bfloat16":
+            self.copies = WeightCopies(self.model)
+            self.logits = self._logits_by_copies
+        copies = self.copies if self._gradients_stay_with_copies else None
+        self.optimizer = build_optimizer(self.model, recipe.optimizer, multipliers, copies)
         self.exchange = Exchange(self.model, self.world)
         self.total_steps = self.count_steps(self.model, self.loader.input_shape)
         self._refuse_batch_normalization_of_parts()
@@ -102,6 +111,17 @@ class Run(Setting):
 
     def _zero(self) -> torch.Tensor:
         return torch.zeros((), dtype=weight_dtype(self.precision), device=self.device)
+
+    def _logits_by_copies(self, inputs: torch.Tensor) -> torch.Tensor:
+        # No weight of a copy is shared, and the search for such takes as long as a small layer.
+        return functional_call(self.model, self.copies.current(), (inputs,), tie_weights=False)
+
+    @property
+    def _gradients_stay_with_copies(self) -> bool:
+        """Whether the optimizer takes the gradients of one backward pass as they are, and takes them of the copies."""
+        budget, optimizer = self.recipe.budget, self.recipe.optimizer
+        in_parts = budget.microbatch is not None and budget.microbatch < budget.batch_size
+        return optimizer.name == "lion" and optimizer.clip_norm is None and not in_parts and self.world.size == 1
 
     def _refuse_batch_normalization_of_parts(self) -> None:
         budget, n = self.recipe.budget, len(self.examples.train)
@@ -125,6 +145,8 @@ class Run(Setting):
         """Take one optimizer step on one logical batch, or with the other processes on their parts of it."""
         recipe, size = self.recipe, batch.logical_size
         self.optimizer.zero_grad(set_to_none=True)
+        if self.copies is not None:
+            self.copies.forget_gradients()
         self.model.train()
         with synchronized(self.model, self.world):
             for rows in self._passes(len(batch.targets)):
@@ -136,6 +158,8 @@ class Run(Setting):
                     logits = logits.float()
                 loss = example_losses(logits, batch, recipe, rows).sum() / size
                 loss.backward()
+                if self.copies is not None and not self._gradients_stay_with_copies:
+                    self.copies.hand_over()
                 self.exchange.note(loss.detach(), hits(logits.detach(), batch, rows).sum())
         for loss, correct in self.exchange.finish():
             self.loss_sum += loss * size
@@ -358,6 +382,18 @@ def run_to_end(
         run.observe(specifications, is_last=False)
     else:
         run.restore(resumed)
+    with keeping_freed_memory() if torch.device(run.device).type == "cpu" else nullcontext():
+        _take_steps(run, specifications, path, identity, checkpoint_every_s, on_step)
+
+
+def _take_steps(
+    run: Run | Ensemble,
+    specifications: Sequence[Observer],
+    path: Path | None,
+    identity: str,
+    checkpoint_every_s: float,
+    on_step: Callable[[int, int], None] | None,
+) -> None:
     last_saved = time.monotonic()
     while not run.is_finished:
         for batch in run.loader.batches(run.epoch, start=run.batch):

@@ -84,7 +84,8 @@ def convert(
     with Pillow's antialiased bilinear filter; see docs/getting_data.md for what becomes of other modes. The order is
     that of the classes' names, then of the files' paths. Killed at any moment, the same call goes on, and ends with
     the same bits, whatever the number of processes. Other datasets are read as they are and resized alike; they are
-    small enough to begin anew.
+    small enough to begin anew. Image files are decoded by processes of their own, so a script calls this below
+    ``if __name__ == "__main__":``.
 
     Parameters
     ----------

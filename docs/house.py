@@ -41,7 +41,13 @@ ALLOWED = {
 }
 
 # Files beside the rooms that belong to one.
-ANNEXES = {"arguments": "cli", "options": "cli", "recipe_commands": "cli", "convert_command": "cli"}
+ANNEXES = {
+    "arguments": "cli",
+    "convert_command": "cli",
+    "options": "cli",
+    "recipe_commands": "cli",
+    "several": "cli",
+}
 
 _DOTTED_NAME = re.compile(r"mlptheory(\.\w+)+(:\w+)?")
 

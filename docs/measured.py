@@ -1,7 +1,7 @@
 """The page of measured results, written from the records under experiments/ and from nothing else.
 
-``python docs/measured.py`` writes docs/results.md, and docs/reproduced.md, again; tests/test_experiments.py fails where
-one is out of date.
+``python docs/measured.py`` writes docs/results.md, docs/reproduced.md and docs/performance.md again;
+tests/test_experiments.py fails where one is out of date.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from measured_quantities import cost_text, infinite_width_text, machine, measures_text, number
+from performance_text import performance_text
 from reproduced import reproductions_text
 
 from mlptheory.reports import markdown_table
@@ -20,6 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 EXPERIMENTS = REPOSITORY / "experiments"
 PAGE = REPOSITORY / "docs" / "results.md"
 REPRODUCED = REPOSITORY / "docs" / "reproduced.md"
+PERFORMANCE = REPOSITORY / "docs" / "performance.md"
 
 HEAD = """\
 # Measured results
@@ -44,6 +46,11 @@ def calibrations() -> dict[str, dict[str, Any]]:
         path.parent.relative_to(EXPERIMENTS).as_posix(): json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(EXPERIMENTS.rglob("calibration.json"))
     }
+
+
+def performance() -> str:
+    """Return the text of docs/performance.md."""
+    return performance_text(json.loads((REPOSITORY / "benchmarks" / "pipeline.json").read_text(encoding="utf-8")))
 
 
 def page() -> str:
@@ -209,3 +216,4 @@ def _interval(verdict: dict[str, Any]) -> str:
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     REPRODUCED.write_text(reproductions_text(EXPERIMENTS), encoding="utf-8")
+    PERFORMANCE.write_text(performance(), encoding="utf-8")

@@ -106,9 +106,16 @@ def _evidence_so_far(experiments: Path, name: str) -> Iterator[str]:
         held = json.loads(path.read_text(encoding="utf-8"))
         execution = held["execution"]
         yield (
-            f"- `{name}`, unfinished: seed {held['recipe']['seed']}; {execution['precision']}, {execution['threads']} "
-            f"thread(s) on {machine(held['environment'])}. Data {held['data_digest'][:16]}, run {held['digest'][:16]}."
+            f"- `{name}`, unfinished: seed {held['recipe']['seed']}; {_execution(execution, held['environment'])} on "
+            f"{machine(held['environment'])}. Data {held['data_digest'][:16]}, run {held['digest'][:16]}."
         )
+
+
+def _execution(execution: dict[str, Any], environment: dict[str, Any]) -> str:
+    if execution.get("data_parallel"):
+        sittings = ", then ".join(str(processes) for processes in environment["processes"])
+        return f"{execution['precision']}, {sittings} process(es), data parallel"
+    return f"{execution['precision']}, {execution['threads']} thread(s)"
 
 
 def _rows(reproduction: Reproduction, records: list[dict[str, Any]], otherwise: str) -> Iterator[list[str]]:
@@ -159,6 +166,6 @@ def _evidence(record: dict[str, Any]) -> Iterator[str]:
     yield (
         f"- `{record['reproduction']['name']}`: {record['reproduction']['source']}. Seeds {seeds}; "
         f"{recipe['budget']['amount']} {recipe['budget']['unit']} at batch size {recipe['budget']['batch_size']}."
-        f"{training}{diverged} {execution['precision']}, {execution['threads']} thread(s), {minutes:.0f} min in all on "
+        f"{training}{diverged} {_execution(execution, first['environment'])}, {minutes:.0f} min in all on "
         f"{machine(first['environment'])}. Data {data}, record {first['digest'][:16]}."
     )

@@ -16,6 +16,7 @@ from mlptheory.arguments import HELP, plugins_named, read_arguments
 from mlptheory.base.configuration import require_integer
 from mlptheory.base.errors import InputError, invalid, unknown_name
 from mlptheory.base.files import writable_folder
+from mlptheory.base.launch import LostProcessError, launched
 from mlptheory.base.plugins import load_plugins
 from mlptheory.convert_command import run_convert
 from mlptheory.options import (
@@ -26,6 +27,7 @@ from mlptheory.options import (
     ProbeOptions,
 )
 from mlptheory.recipe_commands import run_evaluate, run_reproduce, run_train
+from mlptheory.several import run_as_one_of
 
 USAGE = """\
 usage: mlptheory COMMAND [OPTIONS]
@@ -56,10 +58,16 @@ def main(args: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if args is None else args)
     warnings.showwarning = lambda message, *_: print(f"mlptheory: note: {message}", file=sys.stderr)
     try:
+        launch = launched()
+        if launch is not None and launch.size > 1:
+            return run_as_one_of(launch, arguments, _dispatch)
         return _dispatch(arguments)
     except InputError as error:
         print(f"mlptheory: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except LostProcessError as error:
+        print(f"mlptheory: {error}", file=sys.stderr, flush=True)
+        return 1
     except KeyboardInterrupt:
         print("mlptheory: interrupted; finished trials are kept, and the same command goes on", file=sys.stderr)
         return 130

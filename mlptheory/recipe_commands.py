@@ -73,18 +73,20 @@ def run_reproduce(arguments: list[str]) -> int:
     )
     from mlptheory.reproductions import miniature, read_reproduction, reproduce
     from mlptheory.reproductions.results import require_no_better, results_path, write_results
+    from mlptheory.training.parallel import join
     from mlptheory.trials import FolderStore, WorkerDiedError
 
     reproduction = read_reproduction(file)
     if options.miniature and options.datasets:
         raise invalid("datasets", options.datasets, "none with --miniature, which runs on digits")
     path = results_path(file, reproduction, out=options.out, datasets=options.datasets, is_miniature=options.miniature)
+    world = join()
     if not options.miniature:
-        require_no_better(path, options.seeds)
+        world.first(lambda: require_no_better(path, options.seeds))
     try:
         found = reproduce(
             miniature(reproduction) if options.miniature else reproduction,
-            store=FolderStore(writable_folder("out", options.out) / "store"),
+            store=world.first(lambda: FolderStore(writable_folder("out", options.out) / "store")),
             seeds=options.seeds,
             datasets=options.datasets,
             data_root=options.data_root,
@@ -98,7 +100,7 @@ def run_reproduce(arguments: list[str]) -> int:
     except WorkerDiedError as error:
         print(f"mlptheory: {error}", file=sys.stderr)
         return 1
-    files = write_results(path, found)
+    files = world.first(lambda: write_results(path, found)) or ()
     if options.json:
         print(json.dumps(found.to_plain(), indent=1))
         return 0

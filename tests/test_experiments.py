@@ -217,6 +217,9 @@ def test_the_pages_of_results_are_what_the_records_say():
     assert MEASURED["PAGE"].read_text(encoding="utf-8") == MEASURED["page"](), "run python docs/measured.py"
     written = MEASURED["REPRODUCED"].read_text(encoding="utf-8")
     assert written == REPRODUCED["reproductions_text"](EXPERIMENTS), "run python docs/measured.py"
+    assert MEASURED["PERFORMANCE"].read_text(encoding="utf-8") == MEASURED["performance"](), (
+        "run python docs/measured.py"
+    )
 
 
 DIVERGING = """

@@ -8,11 +8,13 @@ from mlptheory.base.errors import (
     nearest_names,
     unknown_name,
 )
+from mlptheory.base.launch import LostProcessError
 from mlptheory.base.registry import Registry
 
 __all__ = [
     "DamagedFileError",
     "InputError",
+    "LostProcessError",
     "MissingDataError",
     "Registry",
     "invalid",

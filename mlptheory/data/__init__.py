@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "augmentation": ["Augmentation"],
+        "batch": ["Batch", "BatchShard"],
         "beton": ["beton_label_sets", "open_beton"],
         "beton_writer": ["write_beton"],
         "catalog": ["data_roots", "datasets", "load"],
@@ -16,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "edges": ["edges_covariance"],
         "image_source": ["ImageSource"],
         "joint": ["JointLoader"],
-        "loader": ["Batch", "Loader"],
+        "loader": ["Loader"],
         "mixup": ["draw_mixup"],
         "normalization": ["Normalization", "channel_statistics"],
         "operators": [
@@ -31,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "orders": ["quasi_random_order", "random_order"],
         "permutation": ["pixel_permutation"],
         "real_labels": ["read_real_labels"],
+        "sharding": ["shard"],
         "splits": ["split_validation", "subset", "with_label_noise", "with_shuffled_labels"],
         "store": ["StoreWriter", "open_store", "verify_store"],
         "teacher": ["teacher_probabilities"],

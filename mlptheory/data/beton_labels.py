@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import reprlib
+from collections.abc import Callable
 
 import numpy as np
 
 from mlptheory.base import DamagedFileError, InputError
 from mlptheory.data.beton_layout import INT, JSON, BetonLayout
-from mlptheory.data.ffcv_decoding import memory_of, memory_read
-from mlptheory.data.ffcv_library import compiling_for
+from mlptheory.data.ffcv_decoding import memory_of
+from mlptheory.data.ffcv_library import compiling_for, memory_read
 
 
 def read_labels(layout: BetonLayout) -> np.ndarray | list[list[int]]:
@@ -69,7 +71,6 @@ def _single(layout: BetonLayout, labels: np.ndarray) -> np.ndarray:
 def _decoded(layout: BetonLayout) -> np.ndarray:
     """Decode the field with FFCV's own decoder."""
     import torch
-    from ffcv.pipeline.compiler import Compiler
     from ffcv.pipeline.state import State
     from ffcv.reader import Reader
 
@@ -80,15 +81,23 @@ def _decoded(layout: BetonLayout) -> np.ndarray:
     else:
         expected = np.dtype(field.dtype).itemsize * int(np.prod(field.shape))
         layout.require(layout.size_of(entries) == expected, "has a label of another length")
-    with compiling_for(1):
-        decoder = field.get_decoder_class()()
-        decoder.accept_field(field)
-        decoder.accept_globals(entries, memory_read())
-        state = State(jit_mode=True, device=torch.device("cpu"), dtype=np.dtype("u1"), shape=None)
-        _, wanted = decoder.declare_state_and_memory(state)
-        decode = Compiler.compile(decoder.generate_code())
+    decoder = field.get_decoder_class()()
+    decoder.accept_field(field)
+    decoder.accept_globals(entries, memory_read())
+    state = State(jit_mode=True, device=torch.device("cpu"), dtype=np.dtype("u1"), shape=None)
+    _, wanted = decoder.declare_state_and_memory(state)
     found = np.zeros((layout.samples, *wanted.shape), wanted.dtype)
-    return decode(np.arange(layout.samples), found, entries, memory_of(layout))
+    return _compiled(type(decoder))(np.arange(layout.samples), found, entries, memory_of(layout))
+
+
+@functools.cache
+def _compiled(decoder: type) -> Callable:
+    from ffcv.pipeline.compiler import Compiler
+
+    with compiling_for(1):
+        operation = decoder()
+        operation.accept_globals(None, memory_read())
+        return Compiler.compile(operation.generate_code())
 
 
 def _parsed(texts: np.ndarray) -> list:

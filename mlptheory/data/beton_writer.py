@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -151,25 +152,22 @@ def _write(path: Path, dataset: Dataset, image: Any, labels: np.ndarray) -> int:
     writer = DatasetWriter(str(path), {"image": image, "label": label}, page_size=page, num_workers=1)
     writer.num_samples = len(dataset)
     writer.prepare()
-    try:
-        allocator = MemoryAllocator(str(path), writer.data_region_start, page)
-        allocator.allocations = _Pieces()
-        metadata = np.frombuffer(writer.metadata_sm.buf, writer.metadata_type, len(dataset))
-        names, example = metadata.dtype.names, 0
-        try:
-            with allocator:
-                for part in chunks(dataset.images, f"writing {path.name}"):
-                    for pixels in part.permute(0, 2, 3, 1).contiguous().cpu().numpy():
-                        handle_sample((pixels, labels[example]), example, names, metadata, allocator, writer.fields)
-                        example += 1
-        finally:
-            # Shared memory is not given back while an array looks at it.
-            del metadata
-        pieces = allocator.allocations.table()
-        writer.finalize([pieces])
-    finally:
-        writer.metadata_sm.close()
-        writer.metadata_sm.unlink()
+    # Shared with other processes, which there are none of, and not to be closed while a traceback looks at it.
+    writer.metadata_sm.close()
+    writer.metadata_sm.unlink()
+    writer.metadata_sm = SimpleNamespace(buf=bytearray(len(dataset) * writer.metadata_type.itemsize))
+    metadata = np.frombuffer(writer.metadata_sm.buf, writer.metadata_type)
+    allocator = MemoryAllocator(str(path), writer.data_region_start, page)
+    allocator.allocations = _Pieces()
+    example = 0
+    with allocator:
+        for part in chunks(dataset.images, f"writing {path.name}"):
+            for pixels in part.permute(0, 2, 3, 1).contiguous().cpu().numpy():
+                sample = (pixels, labels[example])
+                handle_sample(sample, example, metadata.dtype.names, metadata, allocator, writer.fields)
+                example += 1
+    pieces = allocator.allocations.table()
+    writer.finalize([pieces])
     return allocator.offset + allocator.next_page_written.value * page + pieces.nbytes
 
 

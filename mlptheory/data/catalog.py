@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
@@ -14,7 +14,30 @@ from mlptheory.base import InputError, MissingDataError, Registry, unknown_name
 if TYPE_CHECKING:
     from mlptheory.data.dataset import Dataset
 
-datasets = Registry("dataset")
+
+class _Datasets(Registry):
+    """Datasets by name, and files by "KIND:NAME"."""
+
+    def __getitem__(self, name: str) -> Any:
+        kind, place = _kind_and_place(name)
+        return super().__getitem__(name) if kind is None else functools.partial(files[kind], place)
+
+    def __contains__(self, name: object) -> bool:
+        return _kind_and_place(name)[0] is not None or super().__contains__(name)
+
+    def summary(self, name: str) -> str:
+        """Return the one line that describes an entry, or files of a kind, without loading it."""
+        kind, _ = _kind_and_place(name)
+        return super().summary(name) if kind is None else files.summary(kind)
+
+
+def _kind_and_place(name: object) -> tuple[str | None, str]:
+    """Return the parts of "KIND:NAME", if the kind is one of files."""
+    kind, separator, place = str(name).partition(":")
+    return (kind if separator and kind in files else None), place
+
+
+datasets = _Datasets("dataset")
 """Datasets by name. Add your own with ``@datasets.register("mine")`` on a function (split, root) -> Dataset."""
 
 datasets.register_lazily(
@@ -128,8 +151,7 @@ def load(name: str, split: str, root: str | os.PathLike[str] | None = None) -> D
     >>> load("digits", "train")
     Dataset('digits', 'train', 1197 images of shape (1, 8, 8), 10 classes)
     """
-    kind, separator, place = str(name).partition(":")
-    source = functools.partial(files[kind], place) if separator and kind in files else datasets[name]
+    source = datasets[name]
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     loaded = source(split, root)

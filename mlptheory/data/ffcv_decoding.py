@@ -1,4 +1,4 @@
-"""FFCV's reading of bytes and its decompression, compiled once for a process rather than once for a file."""
+"""FFCV's copying, decompression and resizing, compiled once for a process rather than once for a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mlptheory.base import DamagedFileError
 from mlptheory.data.beton_layout import JPEG, BetonLayout
-from mlptheory.data.ffcv_library import compiling_for
+from mlptheory.data.ffcv_library import compiling_for, memory_read
 
 # Not every way in which numba runs threads survives two regions at once.
 _DECODING = threading.Lock()
@@ -19,14 +19,6 @@ _DECODING = threading.Lock()
 def memory_of(layout: BetonLayout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a file as FFCV's compiled code takes it: a memory map, where its pieces begin and how long they are."""
     return np.memmap(layout.path, np.uint8, "r"), layout.pointers, layout.sizes
-
-
-def memory_read() -> Callable:
-    """Compile FFCV's way from a pointer to bytes."""
-    from ffcv.memory_managers import OSCacheManager
-
-    # Made without a file: a manager makes a dictionary of all pieces of one, which the code does not use.
-    return OSCacheManager.compile_reader(object.__new__(OSCacheManager))
 
 
 def decode_images(

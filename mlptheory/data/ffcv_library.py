@@ -1,10 +1,12 @@
-"""The package FFCV, which is not asked to do more than it must: it sets the threads of the whole process."""
+"""The package FFCV, kept from what it does to the whole process: threads of torch and numba, and numba's types."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from mlptheory.base import InputError
@@ -26,7 +28,7 @@ def require_ffcv(why: str) -> None:
     # Imported, it sets torch to one thread.
     threads = torch.get_num_threads()
     try:
-        import ffcv  # noqa: F401
+        from ffcv.memory_managers import OSCacheManager
     except ImportError as error:
         raise InputError(
             f"{why}: expected the package ffcv ({error}); make ffcv installs it, or pip install "
@@ -35,6 +37,23 @@ def require_ffcv(why: str) -> None:
     finally:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+    OSCacheManager.compile_reader = lambda manager: memory_read()
+
+
+@functools.cache
+def memory_read() -> Callable:
+    """Compile the way from a pointer to the bytes that begin there.
+
+    FFCV's own is the same, but its signature changes a type of numba's in place, for the whole process: what was
+    compiled with that type before is not found again.
+    """
+    from ffcv.pipeline.compiler import Compiler
+
+    def read(pointer, memory):
+        size = memory[2][np.searchsorted(memory[1], pointer)]
+        return memory[0][pointer : pointer + size]
+
+    return Compiler.compile(read)
 
 
 @contextmanager

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-_CHUNK_BYTES = 2**26
+from mlptheory.data.mapped_images import ChannelSums, MappedImages
 
-ChannelSums: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
-"""Sums of the pixels and of their squares, over all images, one of each for every channel."""
+_CHUNK_BYTES = 2**26
 
 
 class ImageSource:
@@ -49,35 +48,6 @@ class ImageSource:
         return None
 
 
-class MappedImages(torch.Tensor):
-    """A tensor over a file of bytes, of which nothing is in memory before it is looked at.
-
-    It is used as any tensor: what is computed of it is an ordinary tensor, and a part of it a view of the file.
-    Writing to it changes the memory of this process and never the file.
-    """
-
-    # Results are to be plain tensors, at no cost per operation.
-    __torch_function__ = torch._C._disabled_torch_function_impl
-    _sums: ChannelSums | None
-
-    @classmethod
-    def over(cls, buffer: object, shape: tuple[int, int, int, int], sums: ChannelSums | None = None) -> Self:
-        """Return the images that lie in a writable buffer, in C order, and what is known of their sums."""
-        images = torch.frombuffer(buffer, dtype=torch.uint8).view(shape)
-        mapped = torch.Tensor._make_subclass(cls, images)
-        mapped._sums = sums
-        return mapped
-
-    def batches(self, index_arrays: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
-        """Yield the images of each array of indices, copied."""
-        for examples in index_arrays:
-            yield self.index_select(0, torch.from_numpy(examples))
-
-    def channel_sums(self) -> ChannelSums | None:
-        """Return the sums that the file came with."""
-        return self._sums
-
-
 class Selection(ImageSource):
     """Some images of a source, in an order of their own, read when they are asked for.
 
@@ -99,10 +69,10 @@ class Selection(ImageSource):
         """Return some of the chosen images."""
         return self.images[self.examples[examples]]
 
-    def batches(self, index_arrays: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
+    def batches(self, index_arrays: Iterable[np.ndarray], pinned: bool = False) -> Iterator[torch.Tensor]:
         """Yield the chosen images of each array of indices, as the source reads them best."""
         own = self.examples.numpy()
-        return self.images.batches(own[examples] for examples in index_arrays)
+        return ordered(self.images, (own[examples] for examples in index_arrays), pinned)
 
 
 Images: TypeAlias = torch.Tensor | ImageSource
@@ -111,6 +81,17 @@ Images: TypeAlias = torch.Tensor | ImageSource
 def is_streamed(images: Images) -> bool:
     """Return whether images are read when they are asked for rather than kept in memory."""
     return isinstance(images, ImageSource | MappedImages)
+
+
+def ordered(images: Images, index_arrays: Iterable[np.ndarray], pinned: bool = False) -> Iterator[torch.Tensor]:
+    """Yield the images of each array of indices, as they are read best; `pinned` where they are copied to a GPU."""
+    if isinstance(images, MappedImages | Selection):
+        return images.batches(index_arrays, pinned)
+    if isinstance(images, ImageSource):
+        found = images.batches(index_arrays)
+    else:
+        found = (images.index_select(0, torch.from_numpy(examples)) for examples in index_arrays)
+    return (part.pin_memory() for part in found) if pinned else found
 
 
 def chunks(images: Images, purpose: str) -> Iterator[torch.Tensor]:
@@ -122,6 +103,18 @@ def chunks(images: Images, purpose: str) -> Iterator[torch.Tensor]:
     [3]
     """
     at_once = max(1, _CHUNK_BYTES // math.prod(images.shape[1:]))
-    starts = range(0, len(images), at_once)
-    for start in tqdm(starts, desc=purpose, unit="part", delay=2.0, dynamic_ncols=True, leave=False):
-        yield images[start : start + at_once]
+    parts = [slice(start, min(start + at_once, len(images))) for start in range(0, len(images), at_once)]
+    if is_streamed(images):
+        found = ordered(images, (np.arange(part.start, part.stop) for part in parts))
+    else:
+        found = (images[part] for part in parts)
+    yield from tqdm(found, desc=purpose, total=len(parts), unit="part", delay=2.0, dynamic_ncols=True, leave=False)
+
+
+def gathered(images: Images) -> torch.Tensor:
+    """Return all images as one tensor in memory."""
+    whole, filled = torch.empty(tuple(images.shape), dtype=torch.uint8), 0
+    for part in chunks(images, "reading images"):
+        whole[filled : filled + len(part)] = part
+        filled += len(part)
+    return whole

@@ -13,7 +13,9 @@ import torch
 
 from mlptheory.base import InputError, invalid, unknown_name
 from mlptheory.base.random import torch_generator
+from mlptheory.data.assembly import made_in_parts, mixed
 from mlptheory.data.augmentation import Augmentation
+from mlptheory.data.batch import Batch, BatchShard
 from mlptheory.data.dataset import Dataset
 from mlptheory.data.image_source import is_streamed
 from mlptheory.data.mixup import draw_mixup
@@ -22,31 +24,8 @@ from mlptheory.data.operators import apply_operator
 from mlptheory.data.orders import ORDERS
 from mlptheory.data.permutation import pixel_permutation
 from mlptheory.data.residence import ResidentPixels, StreamedPixels
+from mlptheory.data.sharding import Shard, shard, share
 from mlptheory.data.spatial import RandomOperators
-
-
-class Batch(NamedTuple):
-    """One logical batch: what the optimizer sees in one step, before any cut into parts.
-
-    Attributes
-    ----------
-    inputs : Tensor of float, shape (B, C, H, W)
-        Normalized, augmented, mixed, permuted.
-    targets : Tensor of int64, shape (B,)
-        Labels.
-    partners : Tensor of int64, shape (B,), or None
-        Labels of the examples that were mixed in; None without MixUp.
-    mix : Tensor of float, shape (B,), or None
-        Weight of the example itself; its partner has the rest.
-    examples : Tensor of int64, shape (B,)
-        Indices in the dataset.
-    """
-
-    inputs: torch.Tensor
-    targets: torch.Tensor
-    partners: torch.Tensor | None
-    mix: torch.Tensor | None
-    examples: torch.Tensor
 
 
 class _Draws(NamedTuple):
@@ -173,6 +152,7 @@ class Loader:
         self._order = ORDERS[order]
         self._labels = dataset.labels.to(self.device)
         self._scale, self._offset = self._affine(normalization)
+        self._process: tuple[int, int] | None = None
         self._permutation, early = None, None
         if pixel_permutation is not None:
             early = self._permute(pixel_permutation, early=permute == "before" or not self._moves)
@@ -245,14 +225,55 @@ class Loader:
         other._operators = self._operators.reseeded(seed)
         return other
 
+    def shard(self, rank: int, world: int) -> Loader:
+        """Return a loader of one process's rows of every batch, which shares the images' memory.
+
+        Parameters
+        ----------
+        rank, world : int
+            Number of the process, from 0, and how many there are.
+
+        Returns
+        -------
+        Loader
+            Its batches are those rows of this one's batches that `mlptheory.data.shard` says, all draws included: of
+            MixUp's partners too, which may be another process's rows. Of a world of one, whole batches.
+
+        Examples
+        --------
+        >>> from mlptheory.data import load
+        >>> loader = Loader(load("digits", "train"), batch_size=500).shard(1, 2)
+        >>> [(batch.first, len(batch.targets), batch.logical_size) for batch in loader.batches(epoch=0)]
+        [(250, 250, 500), (250, 250, 500), (98, 99, 197)]
+        """
+        shard(0, rank, world)
+        other = copy.copy(self)
+        other._process = None if world == 1 else (rank, world)
+        return other
+
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         order, weights = self.order(epoch), self._weights_of_epoch(epoch)
-        parts = [self._cut(order, index) for index in range(start, len(self))]
-        with closing(self._pixels.batches(parts, in_order=not self.shuffle)) as images:
-            for index, examples, pixels in zip(range(start, len(self)), parts, images, strict=True):
-                chosen = torch.from_numpy(examples).to(self.device)
+        cuts = [self._cut(order, index) for index in range(start, len(self))]
+        shares = [self._share(len(examples)) for examples in cuts]
+        parts = [examples if mine is None else examples[mine.made] for examples, mine in zip(cuts, shares, strict=True)]
+        in_order = not self.shuffle and self._process is None
+        with closing(self._pixels.batches(parts, in_order)) as images:
+            for index, pixels in zip(range(len(parts)), images, strict=True):
+                chosen = torch.from_numpy(parts[index]).to(self.device)
                 targets = self._labels.index_select(0, chosen)
-                yield self._assemble(chosen, pixels, targets, self._draw(epoch, index, examples, weights))
+                draws = self._draw(epoch, start + index, cuts[index], weights, shares[index])
+                made = self._assemble(chosen, pixels, targets, draws)
+                yield made if shares[index] is None else _own(made, shares[index], len(cuts[index]))
+
+    def rows(self, size: int) -> slice:
+        """Return which rows of a logical batch of this size are made here."""
+        return slice(0, size) if self._process is None else shard(size, *self._process)
+
+    def _share(self, size: int) -> Shard | None:
+        """Return what this process makes of a batch; None if it is all."""
+        if self._process is None:
+            return None
+        return share(size, *self._process, mixed=self._mixes is not None, whole=self.augmentation.as_noise)
 
     def _cut(self, order: np.ndarray, index: int) -> np.ndarray:
         """Return the examples of one batch of an epoch, or of each row of orders."""
@@ -262,10 +283,14 @@ class Loader:
         """Draw the MixUp weights of all examples, where each has its own."""
         return self._mixup_weights(epoch, 0, np.arange(len(self.dataset))) if self._mixes == "example" else None
 
-    def _draw(self, epoch: int, index: int, examples: np.ndarray, weights: np.ndarray | None) -> _Draws:
-        """Draw what is done to the examples of one batch; `weights` are those of the epoch."""
+    def _draw(
+        self, epoch: int, index: int, examples: np.ndarray, weights: np.ndarray | None, mine: Shard | None = None
+    ) -> _Draws:
+        """Draw what is done to the examples of one batch, or a share of them; `weights` are those of the epoch."""
+        size = len(examples)
+        examples = examples if mine is None else examples[mine.made]
         rows, columns = self._operators.draw(epoch, examples) if self._moves else (None, None)
-        noise = self._noise_weights(epoch, index, len(examples)) if self.augmentation.as_noise else None
+        noise = self._noise_weights(epoch, index, size) if self.augmentation.as_noise else None
         if self._mixes == "batch":
             return _Draws(rows, columns, self._mixup_weights(epoch, index, examples), noise)
         return _Draws(rows, columns, None if weights is None else weights[examples], noise)
@@ -287,24 +312,49 @@ class Loader:
     ) -> Batch:
         """Make inputs of pixels; of several members, one after another, each mixes its own."""
         n = len(chosen)
-        inputs = pixels.to(self.dtype).view(n, len(self._scale), -1).mul_(self._scale).add_(self._offset)
-        inputs = inputs.view(n, *self.dataset.image_shape)
-        if self._moves:
-            moved = apply_operator(inputs, draws.rows, draws.columns)
-            inputs = moved if draws.noise is None else self._with_noise(inputs, moved, draws.noise)
         mix = partners = None
         if draws.weights is not None:
             # Losses are weighted in at least float32, whatever the inputs are stored in.
             mix = torch.from_numpy(draws.weights).to(torch.promote_types(self.dtype, torch.float32)).to(self.device)
             partners = targets.view(members, -1).roll(1, dims=1).view(n)
-            others = inputs.unflatten(0, (members, -1)).roll(1, dims=1).flatten(0, 1)
-            inputs = torch.lerp(others, inputs, mix.to(self.dtype)[:, None, None, None])
+        inputs = self._inputs(pixels, draws, None if mix is None else mix.to(self.dtype), members)
         if self._permutation is not None:
             inputs = inputs.view(n, -1).index_select(1, self._permutation).view(-1, *self.input_shape)
         return Batch(inputs, targets, partners, mix, chosen)
+
+    def _inputs(self, pixels: torch.Tensor, draws: _Draws, weights: torch.Tensor | None, members: int) -> torch.Tensor:
+        """Make normalized, moved and mixed images of bytes."""
+        if self.device.type == "cpu" and draws.noise is None and (self._moves or weights is not None):
+            shape = torch.Size((len(pixels), *self.input_shape))
+            return made_in_parts(lambda rows: self._moved(pixels[rows], draws, rows), shape, weights, members)
+        inputs = self._moved(pixels, draws)
+        if draws.noise is not None:
+            inputs = self._with_noise(self._normalized(pixels), inputs, draws.noise)
+        return inputs if weights is None else mixed(inputs, weights, members)
+
+    def _normalized(self, pixels: torch.Tensor) -> torch.Tensor:
+        inputs = pixels.to(self.dtype).view(len(pixels), len(self._scale), -1).mul_(self._scale).add_(self._offset)
+        return inputs.view(-1, *self.dataset.image_shape)
+
+    def _moved(self, pixels: torch.Tensor, draws: _Draws, rows: slice = slice(None)) -> torch.Tensor:
+        """Normalize and move the pixels of the images that are some rows of a batch."""
+        inputs = self._normalized(pixels)
+        if not self._moves:
+            return inputs
+        own = [
+            None if matrices is None else matrices if len(matrices) == 1 else matrices[rows]
+            for matrices in (draws.rows, draws.columns)
+        ]
+        return apply_operator(inputs, *own)
 
     def _with_noise(self, images: torch.Tensor, moved: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Add noise of the displacements' second moment to the images as evaluation sees them; each member its own."""
         plain = apply_operator(images, *self._resizing.draw(0, np.arange(len(images))))
         displacements = (moved - plain).reshape(len(weights), -1, plain[0].numel())
         return plain + (weights @ displacements).view_as(plain)
+
+
+def _own(made: Batch, mine: Shard, size: int) -> BatchShard:
+    """Return the rows of a logical batch of a size that are a process's own, of those that it made."""
+    own = Batch(*(None if value is None else value[mine.kept] for value in made))
+    return BatchShard(own, mine.rows.start, size)

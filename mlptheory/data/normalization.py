@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlptheory.base import invalid
-from mlptheory.data.image_source import ChannelSums, Images, chunks, is_streamed
+from mlptheory.data.image_source import Images, chunks, is_streamed
+from mlptheory.data.mapped_images import ChannelSums
 
 if TYPE_CHECKING:
     from mlptheory.data.dataset import Dataset
@@ -78,7 +79,7 @@ def channel_statistics(dataset: Dataset) -> Normalization:
 
 
 def channel_sums(images: Images) -> ChannelSums:
-    """Sum the pixels of each channel and their squares, as integers; known sums are taken, others read part by part.
+    """Return the sums over all pixels of each channel and of their squares, read only where they are not known.
 
     Examples
     --------
@@ -87,11 +88,13 @@ def channel_sums(images: Images) -> ChannelSums:
     ((24,), (72,))
     """
     known = images.channel_sums() if is_streamed(images) else None
-    if known is not None:
-        return known
-    channels = range(images.shape[1])
+    return summed_channels(images) if known is None else known
+
+
+def summed_channels(images: Images) -> ChannelSums:
+    """Sum the pixels of each channel and their squares, as integers, reading all images part by part."""
     counts = sum(
-        torch.stack([part[:, channel].flatten().bincount(minlength=256) for channel in channels])
+        torch.stack([part[:, channel].flatten().bincount(minlength=256) for channel in range(images.shape[1])])
         for part in chunks(images, "channel statistics")
     ).tolist()
     return (

@@ -74,12 +74,12 @@ class _Channel:
 
     def end(self, error: BaseException | None) -> None:
         with self.changed:
-            self.has_ended, self.error = True, error
+            self.has_ended, self.error = True, None if self.is_left else error
             self.changed.notify_all()
 
     def leave(self) -> None:
         with self.changed:
-            self.is_left = True
+            self.is_left, self.error = True, None
             self.items.clear()
             self.changed.notify_all()
 

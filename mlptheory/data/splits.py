@@ -165,9 +165,12 @@ def _proportional(labels: torch.Tensor, n: int, seed: int, purpose: str) -> np.n
     """Return indices of the first `n` examples of a random order in which every prefix is proportional."""
     total = len(labels)
     shuffled = np.argsort(uniform(seed, purpose, 0, np.arange(total), 1)[:, 0], kind="stable")
-    by_class = [shuffled[labels.numpy()[shuffled] == label] for label in range(int(labels.max()) + 1)]
-    # Ties between classes are broken by which one the shuffle met first.
-    queues = sorted((queue for queue in by_class if len(queue)), key=lambda queue: int(np.argmax(shuffled == queue[0])))
+    # Each class's examples, in the order of the shuffle; ties between classes are broken by which one it met first.
+    by_label = np.argsort(labels.numpy()[shuffled], kind="stable")
+    ends = np.cumsum(np.bincount(labels.numpy()))[:-1]
+    queues = [
+        shuffled[places] for places in sorted(filter(len, np.split(by_label, ends)), key=lambda places: places[0])
+    ]
     taken = [0] * len(queues)
     waiting = [(1, index) for index in range(len(queues))]
     due: list[tuple[int, int]] = []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import mmap
 import os
 import shutil
 from collections.abc import Collection, Iterable, Sequence
@@ -19,14 +17,13 @@ from mlptheory.base import DamagedFileError, InputError, MissingDataError, inval
 from mlptheory.base.files import sha256, sync_folder, write_atomically
 from mlptheory.data.catalog import data_roots
 from mlptheory.data.dataset import Dataset
-from mlptheory.data.image_source import ChannelSums, MappedImages
 from mlptheory.data.locks import alone
-from mlptheory.data.normalization import channel_sums
+from mlptheory.data.mapped_images import ChannelSums, MappedImages
+from mlptheory.data.normalization import channel_sums, summed_channels
 from mlptheory.data.store_note import NOTE, StoreNote, read_note, unreadable
 
 IMAGES, LABELS = "images.bin", "labels.bin"
 SUFFIX = ".store"
-_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 
 
 def open_store(path: str | os.PathLike[str]) -> Dataset:
@@ -65,9 +62,7 @@ def open_store(path: str | os.PathLike[str]) -> Dataset:
     note = read_note(folder)
     labels = _labels(folder, note)
     try:
-        with (folder / IMAGES).open("rb") as file:
-            _require_size(folder / IMAGES, os.fstat(file.fileno()).st_size, math.prod(note.shape))
-            images = MappedImages.over(_mapped(file.fileno()), note.shape, note.sums)
+        images = MappedImages.of_file(folder / IMAGES, note.shape, note.sums)
     except OSError as error:
         raise unreadable(folder / IMAGES, error) from error
     dataset = Dataset(
@@ -97,9 +92,9 @@ def verify_store(path: str | os.PathLike[str]) -> Dataset:
         If they are not, and as `open_store` does.
     """
     opened = open_store(path)
-    # Copies know nothing and compute.
-    read = dataclasses.replace(opened, images=opened.images[:])
-    if (read.digest, channel_sums(read.images)) != (opened.digest, opened.images.channel_sums()):
+    # A copy knows nothing and computes.
+    found = dataclasses.replace(opened).digest, summed_channels(opened.images)
+    if found != (opened.digest, opened.images.channel_sums()):
         raise DamagedFileError(f"{Path(path) / IMAGES}: its bytes are not those that were written")
     return opened
 
@@ -131,23 +126,11 @@ def _labels(folder: Path, note: StoreNote) -> torch.Tensor:
         content = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
-    _require_size(path, len(content), 8 * note.shape[0])
+    if len(content) != 8 * note.shape[0]:
+        raise DamagedFileError(f"{path}: expected {8 * note.shape[0]} bytes, found {len(content)}")
     if sha256(content) != note.labels_digest:
         raise DamagedFileError(f"{path}: its bytes are not those that were written")
     return torch.from_numpy(np.frombuffer(content, dtype="<i8").astype(np.int64))
-
-
-def _mapped(handle: int) -> mmap.mmap:
-    """Map a file so that writing to the memory leaves the file alone."""
-    if os.name == "nt":
-        return mmap.mmap(handle, 0, access=mmap.ACCESS_COPY)
-    # Memory that could be written to counts as used, and files are larger than memories, unless said otherwise.
-    return mmap.mmap(handle, 0, flags=mmap.MAP_PRIVATE | _NO_RESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-
-
-def _require_size(path: Path, found: int, expected: int) -> None:
-    if found != expected:
-        raise DamagedFileError(f"{path}: expected {expected} bytes, found {found}")
 
 
 class StoreWriter:
@@ -240,8 +223,8 @@ class StoreWriter:
             If the disk is full.
         """
         part = Dataset(
-            images=torch.as_tensor(images),
-            labels=torch.as_tensor(labels),
+            images=_tensor(images),
+            labels=_tensor(labels),
             classes=self.classes,
             name=self.name,
             split=self.split,
@@ -304,10 +287,15 @@ class StoreWriter:
 
     def _digest(self, labels: np.ndarray) -> str:
         """Return the digest of what is on the disk; it begins with the number of images, which is known at the end."""
-        with (self._beside / IMAGES).open("rb") as file:
-            images = MappedImages.over(_mapped(file.fileno()), (len(labels), *self._image_shape))
+        images = MappedImages.of_file(self._beside / IMAGES, (len(labels), *self._image_shape))
         labels = torch.from_numpy(labels.astype(np.int64))
         return Dataset(images=images, labels=labels, classes=self.classes, name=self.name, split=self.split).digest
+
+
+def _tensor(values: np.ndarray | torch.Tensor) -> torch.Tensor:
+    # torch warns of arrays that may not be written to.
+    is_locked = isinstance(values, np.ndarray) and not values.flags.writeable
+    return torch.as_tensor(values.copy() if is_locked else values)
 
 
 def add_sums(known: ChannelSums | None, more: ChannelSums) -> ChannelSums:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlptheory.base import DamagedFileError, InputError, MissingDataError
 from mlptheory.base.files import canonical_json, sha256
-from mlptheory.data.image_source import ChannelSums
+from mlptheory.data.mapped_images import ChannelSums
 
 FORMAT = 1
 NOTE = "store.json"
@@ -100,7 +100,10 @@ def read_note(folder: str | os.PathLike[str]) -> StoreNote:
     digest = content.pop("note_digest", None)
     if sha256(canonical_json(content)) != digest:
         raise DamagedFileError(f"{path}: its content is not what was written")
-    return _note(content)
+    try:
+        return _note(content)
+    except (KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path}: expected what a store knows of its images ({error!r})") from error
 
 
 def _note(content: dict[str, Any]) -> StoreNote:

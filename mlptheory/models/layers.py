@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mlptheory.models import bfloat16
 from mlptheory.models.parametrization import LayerRule, Role, layer_rule
 
 NORMALIZATIONS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
@@ -23,6 +24,12 @@ class Dense(nn.Linear):
 
     def reset_parameters(self) -> None:
         """Draw nothing: nn.Linear would draw from the global generator."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (N, fan_in) to (N, fan_out)."""
+        if self.weight.dtype == torch.bfloat16 and x.dim() == 2 and x.device.type == "cpu":
+            return bfloat16.linear(x.to(torch.bfloat16), self.weight, self.bias)
+        return super().forward(x)
 
 
 class Convolution(nn.Conv2d):

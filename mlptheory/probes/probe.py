@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlptheory.base.configuration import require_choice, require_integer, to_plain
 from mlptheory.base.files import canonical_json, sha256
+from mlptheory.base.launch import refuse_several_processes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,10 +209,12 @@ class Probe(ABC):
         """
         from mlptheory.base.plugins import load_plugins
         from mlptheory.probes.result import assemble, make_table
+        from mlptheory.training.parallel import join
         from mlptheory.trials import open_store
         from mlptheory.trials.progress import progress_bar
 
         require_choice("executor", executor, ("local",))
+        refuse_several_processes("probe", join().size)
         if workers is not None:
             require_integer("workers", workers, 1)
         load_plugins(plugins)

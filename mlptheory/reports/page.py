@@ -169,7 +169,7 @@ def _claimed(verdict: Mapping[str, Any]) -> str | None:
 
 
 def _is_control(verdict: Mapping[str, Any]) -> bool:
-    return verdict.get("direction") == "equivalent"
+    return str(verdict["claim"]).startswith("Control")
 
 
 def _counts(verdicts: Any) -> list[tuple[str, int]]:

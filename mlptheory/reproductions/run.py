@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlptheory.base.configuration import require_integer, to_plain
-from mlptheory.base.errors import unknown_name
+from mlptheory.base.errors import invalid, unknown_name
 from mlptheory.reproductions.reproduction import QUANTITIES, PaperNumber, Reproduction
 from mlptheory.stats import mean_interval
 from mlptheory.trials import Record, Trial
@@ -173,9 +172,11 @@ def reproduce(
     data_root : str, optional
         Where official dataset files are looked for first.
     workers : int, optional
-        Runs beside each other; as many as cores hold, if None. Changes no number.
+        Runs beside each other; as many as cores hold, if None. Changes no number. Under torchrun all processes train
+        one run after another.
     threads : int, optional
         CPU threads of a run, part of the digest; if None, all cores where there is but one run to begin with, else 1.
+        Under torchrun no part of it, and if None this machine's cores are divided among its processes.
     device : str, optional
         The best that torch finds, if None.
     plugins : sequence of str
@@ -213,7 +214,9 @@ def reproduce(
     """
     from mlptheory.base.plugins import load_plugins
     from mlptheory.training import data_digest
+    from mlptheory.training.parallel import is_data_parallel, join
     from mlptheory.trials import digest_trials, open_store, plan_schedule, require_fitting_data, run_trials
+    from mlptheory.trials.schedule import default_threads
 
     for name in datasets:
         if name not in reproduction.datasets:
@@ -221,6 +224,9 @@ def reproduce(
     for argument, value in (("workers", workers), ("threads", threads)):
         if value is not None:
             require_integer(argument, value, 1)
+    parallel = is_data_parallel()
+    if parallel and workers is not None:
+        raise invalid("workers", workers, "none under torchrun, whose processes train one run after another")
     load_plugins(plugins)
     chosen = tuple(datasets) or reproduction.datasets
     numbers = tuple(number for number in reproduction.numbers if number.dataset in chosen)
@@ -229,16 +235,22 @@ def reproduce(
     everyone = list(dict.fromkeys(each.unlabeled() for trial in trials for each in trial.with_ancestors()))
     firsts = [trial for trial in everyone if not trial.parents]
     names = sorted({trial.recipe.data.name for trial in everyone})
+    alone = parallel or len(firsts) == 1
+    schedule = plan_schedule(
+        trials, device=device, threads=threads or (default_threads() if alone else 1), data_parallel=parallel
+    )
     digests = digest_trials(
         trials,
         data_digests={name: data_digest(name, data_root) for name in names},
-        schedule=(schedule := plan_schedule(trials, device=device, threads=threads or _threads(len(firsts)))),
+        schedule=schedule,
     )
     require_fitting_data(trials, data_root)
     kept = open_store(store)
     drawn = trials if reproduction.picture_units is not None else ()
     records: dict[str, Record] = {}
-    with progress_bar({digests[trial]: trial for trial in everyone}, data_root, shown=progress) as bar:
+    with progress_bar(
+        {digests[trial]: trial for trial in everyone}, data_root, shown=progress and join().is_first
+    ) as bar:
         for record in run_trials(
             trials,
             digests,
@@ -265,10 +277,6 @@ def reproduce(
             for trial in drawn
         },
     )
-
-
-def _threads(runs: int) -> int:
-    return 1 if runs > 1 else os.cpu_count() or 1
 
 
 def _first_stage_macs(trial: Trial, data_root: str | None) -> int:

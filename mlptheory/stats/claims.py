@@ -19,7 +19,8 @@ class Claim:
     id : str
         Short name, unique within a probe: "larger-batches-better".
     statement : str
-        The claim as one sentence.
+        The claim as one sentence. That of a control, which must hold if the harness is to be believed, begins with
+        "Control"; reports count controls by themselves.
     source : str
         Where it is made: paper, section or figure.
     bibtex_key : str or None
@@ -27,7 +28,7 @@ class Claim:
     estimand : str
         The quantity the interval is about, and over what it varies (these data and new seeds, or new data too).
     direction : {"greater", "less", "equivalent"}
-        Whether the estimand is claimed to lie above +margin, below −margin, or between the two (a control).
+        Whether the estimand is claimed to lie above +margin, below −margin, or between the two.
     margin : float
         Smallest effect of interest δ, at least 0 (above 0 for "equivalent"), in `unit`.
     unit : str

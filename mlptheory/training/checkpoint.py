@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mlptheory.base.files import set_aside, sha256, write_atomically
+from mlptheory.training.parallel import World
 
 _DIGEST_LENGTH = 64
 
@@ -48,8 +49,23 @@ def load_checkpoint(path: Path, run: str, device: str) -> dict[str, Any] | None:
     if sha256(content).encode() != digest:
         return set_aside(path, "checkpoint", "its bytes are not those that were written")
     try:
-        saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-        found, state = saved["run"], saved["state"]
+        found, state = _parsed(content, device)
     except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         return set_aside(path, "checkpoint", type(error).__name__)
     return state if found == run else None
+
+
+def load_shared_checkpoint(path: Path | None, run: str, device: str, world: World) -> dict[str, Any] | None:
+    """Read the state of a run in every process from the first one's file, if that has one; as `load_checkpoint`."""
+    state = None if path is None or not world.is_first else load_checkpoint(path, run, device)
+    if world.size == 1:
+        return state
+    written = world.share(b"" if state is None else path.read_bytes())
+    if written and not world.is_first:
+        _, state = _parsed(written[_DIGEST_LENGTH:], device)
+    return state
+
+
+def _parsed(content: bytes, device: str) -> tuple[str, dict[str, Any]]:
+    saved = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    return saved["run"], saved["state"]

@@ -163,6 +163,8 @@ def _kept_bytes(forward: Callable[[], torch.Tensor], weights: Iterable[torch.Ten
     kept: dict[int, torch.Tensor] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
+        # An operation that saves its own output would hold itself, in a cycle that no collector sees.
+        tensor = tensor.detach()
         if tensor.untyped_storage().data_ptr() not in parameters:
             kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor

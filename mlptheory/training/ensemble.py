@@ -14,6 +14,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 from mlptheory.base.files import canonical_json, sha256
+from mlptheory.base.launch import refuse_several_processes
 from mlptheory.data import Batch, JointLoader
 from mlptheory.models import dropout_masks, lr_multipliers
 from mlptheory.training.device import autocast, default_device, resolve_precision
@@ -24,6 +25,7 @@ from mlptheory.training.loop import Trained, require_registered, run_to_end
 from mlptheory.training.losses import example_losses, hits
 from mlptheory.training.observation import HistoryRow, Observer
 from mlptheory.training.optimizers import build_optimizer, lr_factor, set_lr
+from mlptheory.training.parallel import World, join
 from mlptheory.training.recipe import Recipe
 from mlptheory.training.setting import Setting
 from mlptheory.training.stack import Stack
@@ -41,6 +43,8 @@ class Ensemble:
     settings : sequence of Setting
         One for each member; they differ in the recipe's seed and learning rate and in the labels.
     """
+
+    world = World()
 
     def __init__(self, settings: Sequence[Setting]) -> None:
         self.began, self.earlier_s = time.perf_counter(), 0.0
@@ -267,6 +271,7 @@ def train_ensemble(
     """
     require_together(recipes)
     require_registered(observers)
+    refuse_several_processes("train_ensemble", join().size)
     device = device or default_device()
     precision = resolve_precision(recipes[0].precision, device)
     settings = [

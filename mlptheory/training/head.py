@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
 from mlptheory.base.errors import InputError
-from mlptheory.data import Batch, Loader
+from mlptheory.data import Batch, BatchShard, Loader
 from mlptheory.training.device import autocast
 
 _AT_ONCE = 1024
@@ -81,7 +80,7 @@ class FeatureLoader:
 
     def __init__(self, loader: Loader, head: Head, precision: str) -> None:
         self._loader, self.input_shape = loader, loader.input_shape
-        everyone = copy.copy(loader)
+        everyone = loader.shard(0, 1)
         everyone.shuffle, everyone.drop_last = False, False
         everyone.batch_size = min(_AT_ONCE, len(loader.dataset))
         with autocast(precision, str(loader.device)):
@@ -97,5 +96,8 @@ class FeatureLoader:
         size = self._loader.batch_size
         order = torch.from_numpy(self._loader.order(epoch)).to(self._labels.device)
         for first in range(start * size, len(self) * size, size):
-            examples = order[first : first + size]
-            yield Batch(self._features[examples], self._labels[examples], None, None, examples)
+            batch = order[first : first + size]
+            rows = self._loader.rows(len(batch))
+            examples = batch[rows]
+            own = Batch(self._features[examples], self._labels[examples], None, None, examples)
+            yield BatchShard(own, rows.start, len(batch))

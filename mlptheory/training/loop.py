@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from mlptheory.base.errors import InputError, invalid
+from mlptheory.base.memory import keeping_freed_memory
 from mlptheory.data import Batch, Loader
 from mlptheory.models import lr_multipliers, set_dropout_key
-from mlptheory.training.checkpoint import load_checkpoint, save_checkpoint
+from mlptheory.training.checkpoint import load_shared_checkpoint, save_checkpoint
+from mlptheory.training.copies import WeightCopies
 from mlptheory.training.device import autocast, default_device, resolve_precision, weight_dtype
 from mlptheory.training.evaluation import Evaluation
 from mlptheory.training.examples import prepare_examples
+from mlptheory.training.exchange import Exchange
 from mlptheory.training.head import FeatureLoader, Head
 from mlptheory.training.losses import example_losses, hits
 from mlptheory.training.observation import HistoryRow, Observer
 from mlptheory.training.observation import observers as registered_observers
 from mlptheory.training.optimizers import build_optimizer, lr_factor, set_lr
+from mlptheory.training.parallel import World, join, package_digest, weights_digest
 from mlptheory.training.recipe import Recipe
 from mlptheory.training.setting import Setting
+from mlptheory.training.synchronized import has_batch_normalization, synchronized
 
 if TYPE_CHECKING:
     from mlptheory.training.ensemble import Ensemble
@@ -50,6 +57,8 @@ class Trained:
         The precision that the recipe's came to on this device.
     earlier_s : float
         Seconds of earlier sittings, up to the checkpoint that the run was resumed from.
+    processes : tuple of int
+        How many processes trained it, sitting by sitting.
     """
 
     recipe: Recipe
@@ -59,6 +68,7 @@ class Trained:
     diverged: Mapping[str, int] | None
     precision: str
     earlier_s: float = 0.0
+    processes: tuple[int, ...] = (1,)
 
 
 @dataclass
@@ -74,18 +84,26 @@ class Run(Setting):
     step: int = 0
     history: list[HistoryRow] = field(default_factory=list)
     on_history: Callable[[Sequence[HistoryRow]], None] | None = None
+    world: World = field(default_factory=World)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.began, self.earlier_s = time.perf_counter(), 0.0
+        self.processes = [self.world.size]
         self.model = self.initial_model()
         multipliers = lr_multipliers(self.model, recipe.optimizer.name)
-        self.loader: Loader | FeatureLoader = self.training_loader()
+        self.loader: Loader | FeatureLoader = self.training_loader().shard(self.world.rank, self.world.size)
         self.logits: Callable[[torch.Tensor], torch.Tensor] = self.model
+        self.copies: WeightCopies | None = None
         if recipe.trained == "head":
             self.logits = Head(self.model)
             self.loader = FeatureLoader(self.loader, self.logits, self.precision)
-        self.optimizer = build_optimizer(self.model, recipe.optimizer, multipliers)
+        elif self.precision == "bfloat16":
+            self.copies = WeightCopies(self.model)
+            self.logits = self._logits_by_copies
+        copies = self.copies if self._gradients_stay_with_copies else None
+        self.optimizer = build_optimizer(self.model, recipe.optimizer, multipliers, copies)
+        self.exchange = Exchange(self.model, self.world)
         self.total_steps = self.count_steps(self.model, self.loader.input_shape)
         self._refuse_batch_normalization_of_parts()
         self.loss_sum, self.hits, self.count = self._zero(), self._zero(), 0
@@ -94,9 +112,20 @@ class Run(Setting):
     def _zero(self) -> torch.Tensor:
         return torch.zeros((), dtype=weight_dtype(self.precision), device=self.device)
 
+    def _logits_by_copies(self, inputs: torch.Tensor) -> torch.Tensor:
+        # No weight of a copy is shared, and the search for such takes as long as a small layer.
+        return functional_call(self.model, self.copies.current(), (inputs,), tie_weights=False)
+
+    @property
+    def _gradients_stay_with_copies(self) -> bool:
+        """Whether the optimizer takes the gradients of one backward pass as they are, and takes them of the copies."""
+        budget, optimizer = self.recipe.budget, self.recipe.optimizer
+        in_parts = budget.microbatch is not None and budget.microbatch < budget.batch_size
+        return optimizer.name == "lion" and optimizer.clip_norm is None and not in_parts and self.world.size == 1
+
     def _refuse_batch_normalization_of_parts(self) -> None:
         budget, n = self.recipe.budget, len(self.examples.train)
-        if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
+        if not has_batch_normalization(self.model):
             return
         if budget.microbatch is not None and budget.microbatch < budget.batch_size:
             raise invalid("budget.microbatch", budget.microbatch, "nothing, as the model has batch normalization")
@@ -113,23 +142,29 @@ class Run(Setting):
         return self.step >= self.total_steps
 
     def take_step(self, batch: Batch) -> None:
-        """Take one optimizer step on one logical batch."""
-        recipe, size = self.recipe, len(batch.targets)
-        microbatch = recipe.budget.microbatch or size
+        """Take one optimizer step on one logical batch, or with the other processes on their parts of it."""
+        recipe, size = self.recipe, batch.logical_size
         self.optimizer.zero_grad(set_to_none=True)
+        if self.copies is not None:
+            self.copies.forget_gradients()
         self.model.train()
-        for first in range(0, size, microbatch):
-            rows = slice(first, min(first + microbatch, size))
-            set_dropout_key(self.model, seed=recipe.seed, step=self.step, rows=rows, batch_size=size)
-            with autocast(self.precision, self.device):
-                logits = self.logits(batch.inputs[rows])
-            if logits.dtype != torch.float64:
-                logits = logits.float()
-            loss = example_losses(logits, batch, recipe, rows).sum() / size
-            loss.backward()
-            self.loss_sum += loss.detach() * size
-            self.hits += hits(logits.detach(), batch, rows).sum()
-            bad = ~torch.isfinite(loss.detach()) & (self.first_bad_step < 0)
+        with synchronized(self.model, self.world):
+            for rows in self._passes(len(batch.targets)):
+                here = slice(batch.first + rows.start, batch.first + rows.stop)
+                set_dropout_key(self.model, seed=recipe.seed, step=self.step, rows=here, batch_size=size)
+                with autocast(self.precision, self.device):
+                    logits = self.logits(batch.inputs[rows])
+                if logits.dtype != torch.float64:
+                    logits = logits.float()
+                loss = example_losses(logits, batch, recipe, rows).sum() / size
+                loss.backward()
+                if self.copies is not None and not self._gradients_stay_with_copies:
+                    self.copies.hand_over()
+                self.exchange.note(loss.detach(), hits(logits.detach(), batch, rows).sum())
+        for loss, correct in self.exchange.finish():
+            self.loss_sum += loss * size
+            self.hits += correct
+            bad = ~torch.isfinite(loss) & (self.first_bad_step < 0)
             self.first_bad_step.masked_fill_(bad, self.step)
         if recipe.optimizer.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip_norm)
@@ -137,6 +172,12 @@ class Run(Setting):
         self.optimizer.step()
         self.step += 1
         self.count += size
+
+    def _passes(self, here: int) -> list[slice]:
+        """Return the rows of each backward pass; without any there is one where batch normalization waits for all."""
+        microbatch = self.recipe.budget.microbatch or max(here, 1)
+        passes = [slice(first, min(first + microbatch, here)) for first in range(0, here, microbatch)]
+        return passes or [slice(0, 0)] * has_batch_normalization(self.model)
 
     @property
     def has_ended(self) -> bool:
@@ -182,6 +223,21 @@ class Run(Setting):
         if self.on_history is not None:
             self.on_history(self.history)
 
+    def require_the_same_elsewhere(self, specifications: Sequence[Observer]) -> None:
+        """Refuse processes that have other code, another recipe, other data or other weights to begin with."""
+        if self.world.size == 1:
+            return
+        self.world.require_equal(
+            {
+                "code or version of torch": package_digest(),
+                "device": torch.device(self.device).type,
+                "training data": self.examples.train.digest,
+                "test data": self.examples.test.digest,
+                "recipe or start weights": self.identity(specifications),
+                "initial weights": weights_digest(self.model),
+            }
+        )
+
     def state(self) -> dict[str, Any]:
         """Return everything that decides how the run goes on."""
         return {
@@ -191,6 +247,7 @@ class Run(Setting):
             "counts": [self.epoch, self.batch, self.step, self.count],
             "history": [list(row) for row in self.history],
             "memories": self.memories,
+            "processes": self.processes,
             "seconds": self.earlier_s + time.perf_counter() - self.began,
         }
 
@@ -202,6 +259,7 @@ class Run(Setting):
         self.epoch, self.batch, self.step, self.count = state["counts"]
         self.history = [tuple(row) for row in state["history"]]
         self.memories = state["memories"]
+        self.processes = [*state["processes"], self.world.size]
         self.earlier_s = state["seconds"]
         self._tell_history()
 
@@ -237,7 +295,8 @@ def train(
     checkpoint_every_s : float
         Seconds between checkpoints.
     on_step : callable, optional
-        Called with (steps taken, steps in all) after every step; for progress bars.
+        Called with (steps taken, steps in all) after every step; for progress bars. Of several processes in the first
+        only, as `on_history`.
     on_history : callable, optional
         Called with the history so far whenever it may have grown, the first time before the first step: with the
         rows up to the checkpoint that the run resumes from, if it does. For logs.
@@ -250,7 +309,17 @@ def train(
     Raises
     ------
     InputError
-        If the recipe does not fit its data: a batch larger than the training set, a missing dataset, ...
+        If the recipe does not fit its data: a batch larger than the training set, a missing dataset, ...; of several
+        processes, if one has other code, data or weights than the first.
+    LostProcessError
+        If another process of the run ends, or does not answer.
+
+    Notes
+    -----
+    Called by every process of a torchrun, or of a group of `torch.distributed`, it trains one model in all of them,
+    data parallel: each takes its rows of every logical batch. Only the order of summation differs from one process.
+    The first process alone writes the checkpoint; a run goes on from it with any number of processes, with the
+    same bits if the number is the same.
 
     Examples
     --------
@@ -260,7 +329,8 @@ def train(
     >>> trained.evaluations["test"].n
     600
     """
-    device = device or default_device()
+    world = join()
+    device = world.device(device or default_device())
     precision = resolve_precision(recipe.precision, device)
     if (recipe.start == "initialization") == (start_weights is not None):
         raise InputError(
@@ -268,10 +338,14 @@ def train(
         )
     require_registered(observers)
     examples = prepare_examples(recipe.data, recipe.seed, data_root)
-    run = Run(recipe, examples, device, precision, start_weights, on_history=on_history)
+    if not world.is_first:
+        on_step = on_history = None
+    run = Run(recipe, examples, device, precision, start_weights, on_history=on_history, world=world)
+    run.require_the_same_elsewhere(observers)
     # A caller's autocast must reach neither the batches nor the backward pass.
     with autocast("float32", device):
         run_to_end(run, observers, checkpoint, checkpoint_every_s, on_step)
+        world.require_equal({"weights after training": weights_digest(run.model)} if world.size > 1 else {})
         run.model.eval()
         diverged = run.diverged()
         evaluations = {} if diverged else {split: run.evaluate(split) for split in run.splits}
@@ -283,6 +357,7 @@ def train(
         diverged=diverged,
         precision=precision,
         earlier_s=run.earlier_s,
+        processes=tuple(run.processes),
     )
 
 
@@ -302,11 +377,23 @@ def run_to_end(
     """Take all steps, from the checkpoint on where there is one, and let the observers look."""
     path = None if checkpoint is None else Path(checkpoint)
     identity = "" if path is None else run.identity(specifications)
-    resumed = None if path is None else load_checkpoint(path, identity, run.device)
+    resumed = load_shared_checkpoint(path, identity, run.device, run.world)
     if resumed is None:
         run.observe(specifications, is_last=False)
     else:
         run.restore(resumed)
+    with keeping_freed_memory() if torch.device(run.device).type == "cpu" else nullcontext():
+        _take_steps(run, specifications, path, identity, checkpoint_every_s, on_step)
+
+
+def _take_steps(
+    run: Run | Ensemble,
+    specifications: Sequence[Observer],
+    path: Path | None,
+    identity: str,
+    checkpoint_every_s: float,
+    on_step: Callable[[int, int], None] | None,
+) -> None:
     last_saved = time.monotonic()
     while not run.is_finished:
         for batch in run.loader.batches(run.epoch, start=run.batch):
@@ -317,7 +404,8 @@ def run_to_end(
             if run.is_finished:
                 break
             run.observe_step(specifications)
-            if path is not None and time.monotonic() - last_saved >= checkpoint_every_s:
+            # Every process is in the same state, and one of them writes it down.
+            if path is not None and run.world.is_first and time.monotonic() - last_saved >= checkpoint_every_s:
                 save_checkpoint(path, identity, run.state())
                 last_saved = time.monotonic()
         run.close_epoch()

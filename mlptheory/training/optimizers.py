@@ -1,6 +1,7 @@
 """Optimizers and the learning rate over a run.
 
-Single runs use the field's own implementations: lion-pytorch's Lion, torch's AdamW and SGD. Weight decay is
+Single runs use the field's own implementations: lion-pytorch's Lion (its arithmetic, `mlptheory.training.lion`),
+torch's AdamW and SGD. Weight decay is
 decoupled for all three: at learning rate η and decay λ a step first multiplies every weight by 1 - ηλ. Where
 the parametrization gives a parameter its own multiple of the learning rate, its decay per step stays ηλ; a head with a
 learning rate η' of its own decays by η'λ.
@@ -12,15 +13,19 @@ import math
 from collections.abc import Mapping
 
 import torch
-from lion_pytorch import Lion
 from torch import nn
 
 from mlptheory.base.errors import InputError
+from mlptheory.training.copies import WeightCopies
+from mlptheory.training.lion import BlockedLion
 from mlptheory.training.recipe import DEFAULT_BETAS, OptimizerConfig, ScheduleConfig
 
 
 def build_optimizer(
-    model: nn.Module, config: OptimizerConfig, multipliers: Mapping[str, float] | None = None
+    model: nn.Module,
+    config: OptimizerConfig,
+    multipliers: Mapping[str, float] | None = None,
+    copies: WeightCopies | None = None,
 ) -> torch.optim.Optimizer:
     """Build the optimizer of a recipe over a model's trainable parameters.
 
@@ -30,6 +35,8 @@ def build_optimizer(
     config : OptimizerConfig
     multipliers : mapping of parameter name to float, optional
         Multiples of the learning rate, 1 where absent (μP); the head's own learning rate comes on top.
+    copies : WeightCopies, optional
+        What Lion takes gradients from and keeps up to date; the other optimizers know nothing of them.
 
     Returns
     -------
@@ -61,7 +68,7 @@ def build_optimizer(
         return DecoupledSGD(groups, lr=config.lr, momentum=config.momentum)
     betas = config.betas or DEFAULT_BETAS[config.name]
     if config.name == "lion":
-        return Lion(groups, lr=config.lr, betas=betas)
+        return BlockedLion(groups, lr=config.lr, betas=betas, copies=copies)
     return torch.optim.AdamW(groups, lr=config.lr, betas=betas)
 
 

@@ -162,7 +162,8 @@ class Setting:
         start = {} if self.start_weights is None else self.start_weights
         parts = [self.recipe.to_plain(), self.precision, to_plain(list(specifications))]
         parts += [part.digest for part in (self.examples.train, self.examples.test)]
-        for name, tensor in start.items():
+        # Sorted, as weights that are read from a file come in another order in every process.
+        for name, tensor in sorted(start.items()):
             content = tensor.detach().cpu().reshape(-1).view(torch.uint8)
             parts.append([name, sha256(content.numpy().tobytes())])
         return sha256(canonical_json(parts))

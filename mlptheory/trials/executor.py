@@ -21,6 +21,7 @@ from typing import Any
 from mlptheory.base.errors import invalid
 from mlptheory.base.files import canonical_json, sha256, writable_folder
 from mlptheory.base.plugins import load_plugins
+from mlptheory.training.parallel import join
 from mlptheory.trials.digest import Digests
 from mlptheory.trials.fitting import require_fitting_data
 from mlptheory.trials.grouping import describe_members
@@ -84,6 +85,23 @@ def _work(unit: str, tasks: Sequence[Task]) -> Sequence[tuple[Record, bytes | No
     return [(record, weights)]
 
 
+def _run_here(task: Task, store: Store, progress: Progress | None) -> Record:
+    """Run a trial in this process, together with the others that a launcher started."""
+
+    def report(step: int, total: int) -> None:
+        if progress is not None:
+            progress(task.digest, step / total)
+
+    with _logs_of(task if join().is_first else replace(task, logs=None)) as logs:
+        record, weights = run_trial(task, report, logs.follow)
+        logs.finish(record.history)
+    if weights is not None:
+        store.put_weights(record.digest, weights)
+    store.put(record)
+    store.drop_checkpoint(task.digest)
+    return record
+
+
 def _logs_of(task: Task) -> RunLogs | NoLogs:
     if task.logs is None:
         return NoLogs()
@@ -127,7 +145,8 @@ def run_trials(
     store : Store
         Records found there are not computed again; new ones are kept there as they come.
     workers : int, optional
-        Processes; as many as cores hold, if None. Changes no bit of any record.
+        Processes; as many as cores hold, if None. Changes no bit of any record. Where the schedule is data parallel
+        there are none: trials run one after another in the processes of the launcher, which all call this.
     data_root : str, optional
     plugins : sequence of str
         Files that each worker imports first.
@@ -175,6 +194,11 @@ def run_trials(
     if not waiting:
         return
     require_fitting_data([trial for unit in waiting for trial in unit.trials], data_root)
+    if schedule.data_parallel:
+        for unit in waiting:
+            (task,) = _tasks(unit, digests, schedule, store, data_root, wanted)
+            yield _run_here(replace(task, logs=logs, log=log), store, progress)
+        return
     count = min(workers or default_workers(schedule), len(waiting))
     with _pool(count, schedule, plugins) as (pool, news):
         running: dict[Future, _Unit] = {}

@@ -32,6 +32,7 @@ class LinearizedRun(Run):
         # Which learning rate a parameter has is its own model's to say; the linearized one has the same names.
         multipliers = lr_multipliers(self.model, self.recipe.optimizer.name)
         self.model = self.logits = linearize(self.model.eval())
+        self.copies = None
         self.optimizer = build_optimizer(self.model, self.recipe.optimizer, multipliers)
 
 

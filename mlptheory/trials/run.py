@@ -169,7 +169,10 @@ def _outcome(
         predictions=_predictions(trained),
         diverged=None if trained is None else trained.diverged,
         data_digest=None if recipe is None else data_digest(recipe.data.name, task.data_root),
-        environment=describe_environment(),
+        environment={
+            **describe_environment(),
+            **({"processes": list(trained.processes)} if trained is not None and task.schedule.data_parallel else {}),
+        },
     )
     if trained is None or not task.keep_weights:
         return record, None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlptheory.base.configuration import to_plain
 from mlptheory.base.errors import unknown_name
+from mlptheory.base.launch import launched
 from mlptheory.training import Recipe
 from mlptheory.trials.trial import Trial
 
@@ -26,12 +28,16 @@ class Schedule:
         What "auto" came to on this machine; where no recipe says "auto", the one that all of them say.
     groups : tuple of tuples of int
         Positions, in the design, of the trials that are trained as one computation; equal ones share a place.
+    data_parallel : bool
+        Whether each trial is trained by all processes of a launcher, one trial after another. However many they are:
+        another number of processes or threads sums in another order, and may go on with the same run.
     """
 
     device: str
     threads: int
     precision: str
     groups: tuple[tuple[int, ...], ...]
+    data_parallel: bool = False
 
     def execution(self, recipe: Recipe | None, ensemble: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return what can change the bits of a trial's record, its recipe's own precision before the schedule's.
@@ -41,7 +47,7 @@ class Schedule:
         own = "auto" if recipe is None else recipe.precision
         return {
             "device": self.device,
-            "threads": self.threads,
+            **({"data_parallel": True} if self.data_parallel else {"threads": self.threads}),
             "precision": self.precision if own == "auto" else own,
             **({} if ensemble is None else {"ensemble": dict(ensemble)}),
         }
@@ -61,7 +67,15 @@ def require_device(device: str) -> None:
         raise unknown_name("device", device, found)
 
 
-def plan_schedule(*stages: Sequence[Trial], device: str | None = None, threads: int = 1) -> Schedule:
+def default_threads() -> int:
+    """Return how many CPU threads a trial by itself has here: all cores, divided among a launcher's processes."""
+    launch = launched()
+    return max(1, (os.cpu_count() or 1) // (1 if launch is None else launch.local_size))
+
+
+def plan_schedule(
+    *stages: Sequence[Trial], device: str | None = None, threads: int = 1, data_parallel: bool = False
+) -> Schedule:
     """Decide how trials are executed, from the trials and the kind of device alone.
 
     Trials that differ in nothing but seed and learning rate are trained as one computation where that pays (see
@@ -77,6 +91,8 @@ def plan_schedule(*stages: Sequence[Trial], device: str | None = None, threads: 
         The best that torch finds, if None.
     threads : int
         CPU threads of one trial.
+    data_parallel : bool
+        Whether all processes of a launcher train each trial together, so that none is trained with other trials.
 
     Returns
     -------
@@ -98,11 +114,13 @@ def plan_schedule(*stages: Sequence[Trial], device: str | None = None, threads: 
     groups: list[tuple[int, ...]] = []
     begin = 0
     for stage in stages:
-        groups += [tuple(begin + position for position in group) for group in group_trials(stage, device)]
+        found = [(each,) for each in range(len(stage))] if data_parallel else group_trials(stage, device)
+        groups += [tuple(begin + position for position in group) for group in found]
         begin += len(stage)
     return Schedule(
         device=device,
         threads=threads,
         precision=resolve_precision(asked.pop() if len(asked) == 1 else "auto", device),
         groups=tuple(groups),
+        data_parallel=data_parallel,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,14 +17,15 @@ from mlptheory.base.files import canonical_json, sha256, writable_folder, write_
 from mlptheory.models import save_model
 from mlptheory.models.module import ImageModel
 from mlptheory.training import Recipe, build_recipe_model, data_digest, prepare_examples
+from mlptheory.training.parallel import is_data_parallel, join
 from mlptheory.trials.digest import trial_digest
 from mlptheory.trials.fitting import require_fitting_data
 from mlptheory.trials.kept import read_kept_run
-from mlptheory.trials.logs import RunLogs, require_log
+from mlptheory.trials.logs import NoLogs, RunLogs, require_log
 from mlptheory.trials.record import Record
 from mlptheory.trials.run import Task, run_trial
-from mlptheory.trials.schedule import plan_schedule
-from mlptheory.trials.store import FolderStore
+from mlptheory.trials.schedule import default_threads, plan_schedule
+from mlptheory.trials.store import open_store
 from mlptheory.trials.trial import STANDARD_OBSERVERS, Trial
 
 
@@ -57,7 +57,8 @@ def run_recipe(
     data_root : str, optional
         Where official dataset files are looked for first.
     threads : int, optional
-        CPU threads, part of the digest; all cores if None.
+        CPU threads, part of the digest; all cores if None. Under torchrun no part of it, and if None this machine's
+        cores are divided among its processes.
     device : str, optional
         The best that torch finds, if None.
     log : {"tensorboard"}, optional
@@ -77,7 +78,9 @@ def run_recipe(
         needs a package that is not installed.
     """
     require_log(log)
-    folder = writable_folder("out", out)
+    world = join()
+    folder = Path(out)
+    world.first(lambda: writable_folder("out", folder))
     if threads is not None:
         require_integer("threads", threads, 1)
     if (recipe.start == "initialization") != (parent is None):
@@ -87,16 +90,18 @@ def run_recipe(
     trial = Trial(recipe=recipe, parents=parents, observers=STANDARD_OBSERVERS)
     alone = Trial(recipe=replace(recipe, start="initialization"), observers=STANDARD_OBSERVERS)
     require_fitting_data([alone], data_root)
-    schedule = plan_schedule([alone], device=device, threads=threads or os.cpu_count() or 1)
+    schedule = plan_schedule(
+        [alone], device=device, threads=threads or default_threads(), data_parallel=is_data_parallel()
+    )
     digest = trial_digest(
         alone, data_digests={recipe.data.name: data_digest(recipe.data.name, data_root)}, schedule=schedule
     )
     if ancestor is not None:
         digest = sha256(canonical_json([digest, recipe.start, ancestor.digest, ancestor.weights_sha256]))
-    _refuse_other_record(folder, digest)
-    store = FolderStore(folder / "store")
+    world.first(lambda: _refuse_other_record(folder, digest))
+    store = open_store(folder / "store")
     record, weights = store.get(digest), store.get_weights(digest)
-    with RunLogs(folder, digest, log) as logs:
+    with RunLogs(folder, digest, log) if world.is_first else NoLogs() as logs:
         if record is None or weights is None:
             task = Task(
                 trial=trial,
@@ -108,22 +113,26 @@ def run_recipe(
                 checkpoint=store.checkpoint_path(digest),
                 keep_weights=True,
             )
-            record, weights = _run_with_bar(task, logs, progress)
+            record, weights = _run_with_bar(task, logs, progress and world.is_first)
             store.put_weights(digest, weights)
             store.put(record)
             store.drop_checkpoint(digest)
         logs.finish(record.history)
-    _write_model(folder, record, recipe, weights, data_root)
-    shown = {
-        **json.loads(record.to_json())["record"],
-        "weights_sha256": sha256((folder / "model.safetensors").read_bytes()),
-        "paper": dict(paper or {}),
-    }
-    write_atomically(folder / "record.json", json.dumps(shown, indent=1) + "\n")
+
+    def write() -> None:
+        _write_model(folder, record, recipe, weights, data_root)
+        shown = {
+            **json.loads(record.to_json())["record"],
+            "weights_sha256": sha256((folder / "model.safetensors").read_bytes()),
+            "paper": dict(paper or {}),
+        }
+        write_atomically(folder / "record.json", json.dumps(shown, indent=1) + "\n")
+
+    world.first(write)
     return record
 
 
-def _run_with_bar(task: Task, logs: RunLogs, progress: bool) -> tuple[Record, bytes]:
+def _run_with_bar(task: Task, logs: RunLogs | NoLogs, progress: bool) -> tuple[Record, bytes]:
     # The delay keeps an empty bar from standing above the message of a recipe that is refused.
     with tqdm(disable=not progress, unit="step", dynamic_ncols=True, delay=0.1) as bar:
 

@@ -174,9 +174,16 @@ class FolderStore:
 
 
 def open_store(store: str | os.PathLike[str] | Store | None) -> Store:
-    """Return the store that an argument names: a folder, memory for None, or the store itself."""
-    if store is None:
-        return MemoryStore()
+    """Return the store that an argument names: a folder, memory for None, or the store itself.
+
+    In several processes that train one model it is the first one's, whatever the others name.
+    """
+    from mlptheory.training.parallel import join
+    from mlptheory.trials.shared import SharedStore
+
+    world = join()
     if isinstance(store, (str, os.PathLike)):
-        return FolderStore(store)
-    return store
+        folder = store
+        store = world.first(lambda: FolderStore(folder))
+    found = MemoryStore() if store is None else store
+    return found if world.size == 1 else SharedStore(found, world)

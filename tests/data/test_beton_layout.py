@@ -117,7 +117,7 @@ def test_a_file_cut_between_pieces_misses_one(written):
         (beton(head=header(page=PAGE + 1)), "pages of a power of two"),
         (beton(head=header(page=0)), "pages of a power of two"),
         (beton(head=header(samples=2**60)), "cut short"),
-        (beton(head=header(fields=200)), "names once each and types of FFCV's own"),
+        (beton(head=header(fields=200)), "cut short"),
         (beton(head=header(table=2**63)), "cut short"),
         (beton(head=header(table=HEADER)), "cut short"),
         (beton(fields=[field(IMAGE, "image"), field(255, "label")]), "'label' of type 255"),
@@ -177,7 +177,7 @@ def test_no_file_of_random_bytes_is_taken_for_one(written):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(MissingDataError, match="expected a .beton file, found none"):
+    with pytest.raises(MissingDataError, match=r"expected a \.beton file, found none"):
         read_layout(tmp_path / "none.beton")
     with pytest.raises(InputError, match="found a folder or no plain file"):
         read_layout(tmp_path)

@@ -67,3 +67,12 @@ def test_missing_data_name_every_place_and_the_remedy(name, tmp_path, monkeypatc
     ]
     assert [part for part in [*expected, "MLPTHEORY_DATA=FOLDER"] if part not in message] == []
     assert "\n" not in message
+
+
+def test_files_are_named_by_their_kind():
+    assert "store:mine" in datasets and "store" not in datasets and "stor:mine" not in datasets
+    assert "train.store" in datasets.summary("store:mine")
+    assert "store:mine" not in list(datasets)
+    for lookup in (datasets.summary, datasets.__getitem__):
+        with pytest.raises(InputError, match="dataset = 'stor:mine': unknown"):
+            lookup("stor:mine")

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from mlptheory.base.random import uniform
+from mlptheory.base.random import generator, uniform
 from mlptheory.data import quasi_random_order, random_order
+from mlptheory.data.orders import BLOCK, WINDOW
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 47, 48, 49, 97, 96, 1009])
@@ -12,14 +13,16 @@ def test_a_permutation_whose_examples_stay_in_their_window(n, block, window):
     assert order.dtype == np.int64
     assert sorted(order.tolist()) == list(range(n))
     # The blocks' own order, written down one example after another, tells each block's place.
-    blocks = np.argsort(uniform(3, "order of blocks", 2, np.arange(-(-n // block)), 1)[:, 0], kind="stable")
+    blocks = np.argsort(generator(3, "order of blocks", 2).random(-(-n // block)))
     places = [example for each in blocks for example in range(each * block, min((each + 1) * block, n))]
     begins = {int(each): places.index(each * block) for each in blocks}
     for position, example in enumerate(order.tolist()):
         assert abs(position - begins[example // block]) < block * window
     first = 0
-    for start in range(0, len(blocks), window):
-        part = [example for each in blocks[start : start + window] for example in range(n)[each * block :][:block]]
+    windows = np.array_split(blocks, -(-len(blocks) // window))
+    assert len(windows) == 1 or min(map(len, windows)) >= window // 2
+    for some in windows:
+        part = [example for each in some for example in range(n)[each * block :][:block]]
         assert sorted(part) == sorted(order[first : first + len(part)].tolist())
         first += len(part)
 
@@ -57,6 +60,15 @@ def test_companions_of_ones_own_block_are_as_many_as_stated():
     error = np.std(same, ddof=1) / np.sqrt(len(same))
     assert abs(np.mean(same) - expected) < 5 * error
     assert error < expected / 30
+
+
+def test_a_sorted_file_is_mixed_to_its_last_batch():
+    """One more example than a window: its last batch would be of one class if windows were filled one by one."""
+    n = BLOCK * WINDOW + 1
+    labels = np.arange(n) * 1000 // n
+    mixed = labels[quasi_random_order(0, 0, n)]
+    batches = [mixed[first : first + 256] for first in range(0, n, 256)]
+    assert min(len(set(batch.tolist())) for batch in batches if len(batch) == 256) > 180
 
 
 def test_up_to_one_window_every_place_is_as_likely_for_every_example():

@@ -98,6 +98,65 @@ def test_without_a_first_item_there_is_no_thread():
     items.close()
 
 
+def test_an_exception_that_nobody_waits_for_is_forgotten():
+    class Error(Exception):
+        pass
+
+    errors, may_fail = weakref.WeakSet(), threading.Event()
+
+    def failing():
+        yield 1
+        may_fail.wait()
+        error = Error()
+        errors.add(error)
+        try:
+            raise error
+        finally:
+            del error
+
+    gc.disable()
+    try:
+        items = prefetched(failing())
+        next(items)
+        may_fail.set()
+        items.close()
+        assert len(errors) == 0
+    finally:
+        gc.enable()
+
+
+def test_many_streams_that_come_and_go():
+    def source(index):
+        for item in range(index % 5):
+            yield bytearray(100 * item)
+        if index % 3 == 0:
+            raise KeyError(index)
+
+    def use(index):
+        items, seen = prefetched(source(index), ahead=1 + index % 3), 0
+        try:
+            for _ in items:
+                seen += 1
+                if seen == index % 4:
+                    break
+        except KeyError as error:
+            assert error.args == (index,)
+        return seen
+
+    found = []
+    users = [
+        threading.Thread(target=lambda start=start: found.extend(map(use, range(start, start + 100))))
+        for start in range(4)
+    ]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join(timeout=60)
+    assert len(found) == 400
+    gc.collect()
+    assert running() == []
+
+
 def test_bad_arguments():
     with pytest.raises(InputError, match="ahead = 0: expected an integer of at least 1"):
         prefetched(iter(()), ahead=0)

@@ -1,5 +1,7 @@
+import copy
 import dataclasses
 import json
+import pickle
 import threading
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 
 from mlptheory.base import DamagedFileError, InputError, MissingDataError
+from mlptheory.base.files import canonical_json, sha256
 from mlptheory.data import (
     Augmentation,
     Dataset,
@@ -100,6 +103,59 @@ def test_writing_to_the_images_leaves_the_file_alone(store):
     assert (store / "images.bin").read_bytes() == before
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
+def test_a_copy_opens_the_file_again(store, copied):
+    opened = open_store(store)
+    other = copied(opened)
+    assert len(pickle.dumps(opened.images)) < 1000
+    opened.images[0] = 0
+    assert torch.equal(other.images, dataset_of().images)
+    assert channel_statistics(other) == channel_statistics(dataset_of())
+    assert all_equal(Loader(other, batch_size=7).batches(0), Loader(dataset_of(), batch_size=7).batches(0))
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 1024])
+def test_streams_read_any_order_repeats_and_neighbors(store, pieces, monkeypatch):
+    monkeypatch.setattr("mlptheory.data.mapped_images._MOST_PIECES", pieces)
+    monkeypatch.setattr("mlptheory.data.readahead._GROUP_BYTES", pieces * 400)
+    arrays = [
+        np.arange(23),
+        np.array([5]),
+        np.array([3, 3, 4, 4, 2, 22, 0]),
+        np.arange(22, -1, -1),
+        np.arange(1, 23, 2),
+    ]
+    images = open_store(store).images
+    found = list(images.batches(iter(arrays)))
+    assert all(torch.equal(one, dataset_of().images[each]) for one, each in zip(found, arrays, strict=True))
+    assert list(images.batches([])) == []
+
+
+def test_without_positioned_reads_the_map_is_read(store, monkeypatch):
+    monkeypatch.delattr("os.preadv")
+    monkeypatch.delattr("os.posix_fadvise")
+    assert all_equal(Loader(open_store(store), batch_size=4).batches(0), Loader(dataset_of(), batch_size=4).batches(0))
+
+
+def test_advice_that_is_not_taken_stops_nothing(store, monkeypatch):
+    def refuse(*_):
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr("os.posix_fadvise", refuse)
+    assert all_equal(Loader(open_store(store), batch_size=4).batches(0), Loader(dataset_of(), batch_size=4).batches(0))
+
+
+def test_what_is_announced_is_what_is_read_and_once(store, monkeypatch):
+    told = []
+    monkeypatch.setattr("os.posix_fadvise", lambda handle, start, length, advice: told.append((start, length)))
+    monkeypatch.setattr("mlptheory.data.readahead._GROUP_BYTES", 3 * 144)
+    monkeypatch.setattr("mlptheory.data.readahead._GAP_BYTES", 144)
+    arrays = [np.array([9, 0, 2]), np.array([20, 12]), np.array([21]), np.array([5])]
+    list(open_store(store).images.batches(arrays))
+    # Of 0, 2 and 9 the first two lie one image apart.
+    assert told == [(0, 3 * 144), (9 * 144, 144), (12 * 144, 144), (20 * 144, 2 * 144), (5 * 144, 144)]
+
+
 def test_a_selection_stays_where_it_is(store):
     examples = torch.tensor([7, 7, 0, 22, 3])
     chosen, expected = open_store(store).select(examples), dataset_of().select(examples)
@@ -130,6 +186,34 @@ def test_the_same_batches_from_a_store_and_from_memory(store, name, permute, ord
             for loader in streamed:
                 assert all_equal(batches, loader.batches(epoch))
                 assert all_equal(batches[3:], loader.batches(epoch, start=3))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("permute", ["after", "before", None])
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_gpu_is_sent_the_same_batches(store, name, permute):
+    options = {"batch_size": 5, "augmentation": AUGMENTATIONS[name], "order": "quasi-random", "device": "cuda"}
+    if permute is not None:
+        options |= {"pixel_permutation": 3, "permute": permute}
+    sources = [open_store(store), open_store(store).select(torch.arange(23))]
+    for epoch in range(2):
+        resident = list(Loader(dataset_of(), **options).batches(epoch))
+        for loader in (*(Loader(each, **options) for each in sources), Loader(dataset_of(), resident=False, **options)):
+            assert all_equal(resident, loader.batches(epoch))
+
+
+@pytest.mark.cuda
+def test_a_gpu_that_is_busy_gets_no_batch_before_it_has_arrived(tmp_path):
+    dataset = dataset_of(4096, (3, 32, 32))
+    options = {"batch_size": 256, "device": "cuda", "augmentation": AUGMENTATIONS["full"]}
+    path = stored(dataset, tmp_path / "big.store", at_once=4096)
+    busy = torch.randn(4096, 4096, device="cuda")
+    expected = [batch.inputs.double().sum() for batch in Loader(dataset, **options).batches(0)]
+    found = []
+    for batch in Loader(open_store(path), **options).batches(0):
+        busy = (busy @ busy).clamp(-1, 1)
+        found.append(batch.inputs.double().sum())
+    assert torch.equal(torch.stack(found), torch.stack(expected))
 
 
 def test_siblings_of_a_streamed_loader(store):
@@ -195,6 +279,19 @@ def test_damage_is_named(store, damage, message):
 def edit(store, **changes):
     note = store / "store.json"
     note.write_text(json.dumps(json.loads(note.read_text()) | changes))
+
+
+def test_a_note_of_somebody_else(store):
+    content = {"format": 1, "shape": [1, 1, 1, 1]}
+    (store / "store.json").write_text(json.dumps(content | {"note_digest": sha256(canonical_json(content))}))
+    with pytest.raises(DamagedFileError, match=r"store\.json: expected what a store knows .*label_sets"):
+        open_store(store)
+
+
+def test_parts_that_may_not_be_written_to_are_taken(tmp_path):
+    with writer_of(tmp_path / "a.store") as writer:
+        writer.append(np.frombuffer(bytes(range(16)), dtype=np.uint8).reshape(1, 1, 4, 4), np.zeros(1, dtype=np.int64))
+        assert open_store(writer.finish()).images.flatten().tolist() == list(range(16))
 
 
 def test_a_store_that_is_not_there(tmp_path):

@@ -231,9 +231,18 @@ def test_the_fragment_says_each_intervals_level(payload, verdict):
 
 
 def test_controls_are_counted_by_themselves(payload, verdict):
-    claims = [{**verdict, "direction": "greater", "verdict": word} for word in ("supported", "contradicted")]
+    # A direction makes no control: equivalence can be what a paper claims.
+    claims = [
+        {**verdict, "direction": direction, "verdict": word}
+        for direction, word in (("greater", "supported"), ("equivalent", "contradicted"))
+    ]
     controls = [
-        {**verdict, "direction": "equivalent", "verdict": word} for word in ("supported", "supported", "inconclusive")
+        {**verdict, "claim": statement, "direction": direction, "verdict": word}
+        for statement, direction, word in (
+            ("Control: nothing happens.", "equivalent", "supported"),
+            ("Control: something does.", "greater", "supported"),
+            ("Control with a known answer: it halves.", "equivalent", "inconclusive"),
+        )
     ]
     page = Page(render_html({**payload, "verdicts": [*claims, *controls]}, {}, bibtex=bibtex(["mlptheory"]), title="x"))
     assert "1 supported" in page.text and "1 contradicted" in page.text and "2 of 3 controls pass" in page.text

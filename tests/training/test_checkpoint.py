@@ -112,6 +112,24 @@ def test_another_recipes_checkpoint_is_ignored(other, tmp_path):
     _assert_same(trained, _train(_recipe())[0])
 
 
+def test_the_order_in_which_a_parents_weights_were_read_does_not_matter(tmp_path):
+    child, path = _recipe(start="parent"), tmp_path / "run.pt"
+    weights = _train(_recipe(seed=1))[0].model.state_dict()
+
+    def stop(step, total):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(child, device="cpu", start_weights=weights, checkpoint=path, checkpoint_every_s=0, on_step=stop)
+    taken, otherwise = [], dict(reversed(weights.items()))
+    resumed = train(
+        child, device="cpu", start_weights=otherwise, checkpoint=path, on_step=lambda step, _: taken.append(step)
+    )
+    assert taken[0] > 1
+    _assert_same(resumed, train(child, device="cpu", start_weights=weights))
+
+
 def test_another_parents_checkpoint_is_ignored(tmp_path):
     child, path = _recipe(start="parent"), tmp_path / "run.pt"
     parents = [_train(_recipe(seed=seed))[0].model.state_dict() for seed in (1, 2)]

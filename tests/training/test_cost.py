@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -153,3 +155,15 @@ def test_an_ensemble_that_cannot_be_trained_has_no_cost():
         estimate_cost(recipe, device="cpu", members=2)
     with pytest.raises(InputError, match="members = 0: expected an integer of at least 1"):
         estimate_cost(recipe, device="cpu", members=0)
+
+
+def test_counting_what_is_saved_leaves_no_tensor_behind():
+    def living():
+        gc.collect()
+        return sum(issubclass(type(found), torch.Tensor) for found in gc.get_objects())
+
+    # A ReLU saves its own output.
+    saved_for_backward_bytes(nn.Sequential(nn.Linear(7, 5), nn.ReLU()), torch.zeros(3, 7))
+    before = living()
+    saved_for_backward_bytes(nn.Sequential(nn.Linear(7, 5), nn.ReLU()), torch.zeros(3, 7))
+    assert living() == before

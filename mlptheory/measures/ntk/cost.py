@@ -126,8 +126,9 @@ def probing_pass(model: nn.Module, examples: torch.Tensor, label: Callable[[int]
     held: dict[int, torch.Tensor] = {}
 
     def keep(saved: torch.Tensor) -> torch.Tensor:
-        held[saved.untyped_storage().data_ptr()] = saved
-        return saved
+        # Detached: an operation that saves its own output would hold itself, in a cycle that no collector sees.
+        held[saved.untyped_storage().data_ptr()] = saved.detach()
+        return held[saved.untyped_storage().data_ptr()]
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
         watched = watched_pass(model, examples, label)

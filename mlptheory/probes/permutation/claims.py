@@ -140,7 +140,7 @@ def _wrong(probe: Permutation) -> Claim:
     return _exact(
         probe,
         id=WRONG,
-        statement="From weights that are moved by another permutation it does not.",
+        statement="Control: from weights that are moved by another permutation it does not.",
         source="check that the comparison can fail",
         bibtex_key=None,
         transported=MISPLACED,

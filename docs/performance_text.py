@@ -1,0 +1,83 @@
+"""The page on performance, written from the record of benchmarks/pipeline.py."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from measured_quantities import machine
+
+from mlptheory.reports import markdown_table
+
+HEAD = """\
+# Performance
+
+What a training step costs, beside the authors' design and beside the matrix products that it cannot do without.
+`benchmarks/pipeline.py` measures it, all ways in one process, taking turns; this page is written from its record
+`benchmarks/pipeline.json` by `python docs/measured.py`.
+
+## How to read it
+
+- *ours* is the whole pipeline: images that lie in memory as bytes, random resized crop, flip, MixUp, normalization, and
+  the step, matrix products in bfloat16. *step alone* is the same step on a batch that is ready.
+- *authors, FFCV* is the design of the paper's own code: FFCV's pipeline with its operators, float32, eager,
+  lion-pytorch tensor by tensor, one `.item()` a step. *authors, torch* is that with torch's operators in FFCV's place.
+- *products* are the matrix products of the forward and the backward pass and nothing else, of operands that lie ready
+  and in order. No step can be faster than those in its precision.
+- A ratio is one of seconds per step in the same round: its median, and the lowest and highest in brackets. Above 1 the
+  second is faster. Seconds and GFLOP/s are medians; GFLOP/s counts the products alone, whatever else is done.
+- Images and labels are random, the classes {classes:,}. Absolute figures are this machine's; ratios of memory to
+  arithmetic differ between machines, and so do the ratios here.
+
+Nothing below changes a bit of what is trained, but the last line:
+
+- Lion takes a block of a parameter through all its operations while it is in the cache (`mlptheory.training.lion`),
+  equal to lion-pytorch's bit for bit.
+- In bfloat16 the weights are cast once, where they are written, and gradients not at all until they are used
+  (`mlptheory.training.copies`).
+- A CPU run keeps the memory it frees (`mlptheory.base.memory`), and makes a batch some images at a time
+  (`mlptheory.data.assembly`).
+- No step waits for the device: losses and hits are summed there and read once an epoch.
+- In bfloat16 on a CPU a weight's gradient is the product of a transposed copy (`mlptheory.models.bfloat16`), which sums
+  in another order: about one entry in 10,000 has another last bit than autocast's.
+
+"""
+
+
+def performance_text(record: dict[str, Any]) -> str:
+    """Return the page."""
+    options = record["options"]
+    parts = [HEAD.format(classes=record["classes"])]
+    parts += [_case(case) for case in record["cases"]]
+    if "cifar10" in record:
+        found = record["cifar10"]
+        parts.append(
+            f"## CIFAR-10\n\nB-6/Wi-1024 at 64 x 64: {found['epochs']} epochs took {found['seconds']:.1f} s, so 5,000 "
+            f"take {found['seconds_of_5000'] / 60:.1f} minutes.\n"
+        )
+    peers = ", ".join(f"{name} {version}" for name, version in record["peers"].items() if version is not None)
+    parts.append(
+        f"{options['rounds']} rounds of {options['steps']} steps, {options['threads']} threads, {options['device']}, "
+        f"on {machine(record)}{'; ' + peers if peers else '; ffcv is not there'}. {record['date']}.\n"
+    )
+    return "\n".join(parts)
+
+
+def _case(case: dict[str, Any]) -> str:
+    rows = []
+    for way, seconds in case["seconds"].items():
+        middle = statistics.median(seconds)
+        per_second = case["batch_size"] / middle
+        rows.append([way, f"{middle:.4f}", f"{per_second:,.0f}", f"{case['flops'] / middle / 1e9:,.0f}"])
+    ratios = [
+        [label, f"{middle:.2f}", f"[{low:.2f}, {high:.2f}]"] for label, (middle, low, high) in case["ratios"].items()
+    ]
+    peak = f"{100 * case['share_of_peak']:.1f} % of the device's peak.\n" if "share_of_peak" in case else ""
+    return "\n".join(
+        [
+            f"## {case['model']} at {case['side']} x {case['side']}, batches of {case['batch_size']:,}\n",
+            markdown_table(rows, ["", "s per step", "images/s", "GFLOP/s"]),
+            markdown_table(ratios, ["ratio of seconds", "median", "range"]),
+            peak,
+        ]
+    )

@@ -1,0 +1,46 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mlptheory.models.bfloat16 import linear, transposed
+
+
+def _operands(n=37, inputs=65, outputs=300):
+    draw = torch.Generator().manual_seed(0)
+    shapes = (n, inputs), (outputs, inputs), (outputs,), (n, outputs)
+    return [torch.randn(shape, generator=draw).bfloat16() for shape in shapes]
+
+
+def test_outputs_are_torchs_and_gradients_are_exact_but_for_their_rounding():
+    *arguments, gradient = _operands()
+    own = [value.clone().requires_grad_() for value in arguments]
+    exact = [value.double().requires_grad_() for value in arguments]
+    output = linear(*own)
+    assert torch.equal(output, F.linear(*arguments))
+    output.backward(gradient)
+    F.linear(*exact).backward(gradient.double())
+    for mine, other in zip(own, exact, strict=True):
+        assert mine.grad.dtype == torch.bfloat16 and mine.grad.is_contiguous()
+        torch.testing.assert_close(mine.grad.double(), other.grad, rtol=2**-8, atol=1e-4)
+
+
+def test_only_wanted_gradients_are_made():
+    inputs, weight, bias, gradient = _operands()
+    weight.requires_grad_()
+    linear(inputs, weight, bias).backward(gradient)
+    assert inputs.grad is None and bias.grad is None
+    assert torch.equal(weight.grad, transposed(gradient) @ inputs)
+
+
+def test_it_can_be_mapped_over_models():
+    inputs, weight, bias, _ = _operands()
+    weights = torch.stack([weight, -weight])
+    found = torch.func.vmap(lambda one: linear(inputs, one, bias))(weights)
+    torch.testing.assert_close(found[1], F.linear(inputs, -weight, bias), rtol=2**-7, atol=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 255), (5, 256), (7, 257), (64, 1000), (4, 0)])
+def test_the_transpose_lies_in_order(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = transposed(matrix)
+    assert found.is_contiguous() and torch.equal(found, matrix.t())

@@ -256,10 +256,10 @@ def _find(source: str, data_root: str | os.PathLike[str] | None) -> tuple[str, S
     kind, colon, place = source.partition(":")
     if source in IMAGE_FOLDERS:
         return source, dict(find_splits(find_image_folder(source, data_root)))
-    if source in datasets:
-        return source, {split: functools.partial(load, source, split, data_root) for split in SPLITS}
     if colon and kind in files:
         return Path(place).name, _stored(kind, place, data_root)
+    if source in datasets:
+        return source, {split: functools.partial(load, source, split, data_root) for split in SPLITS}
     path = Path(source).absolute()
     if not path.exists():
         raise unknown_name("source", source, [*datasets, "a folder of images", "a .store", "a .beton"])

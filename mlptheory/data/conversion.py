@@ -85,7 +85,8 @@ def convert(
     with Pillow's antialiased bilinear filter; see docs/getting_data.md for what becomes of other modes. The order is
     that of the classes' names, then of the files' paths. Killed at any moment, the same call goes on, and ends with
     the same bits, whatever the number of processes. Other datasets are read as they are and resized alike; they are
-    small enough to begin anew.
+    small enough to begin anew. Image files are decoded by processes of their own, so a script calls this below
+    ``if __name__ == "__main__":``.
 
     Parameters
     ----------
@@ -256,10 +257,10 @@ def _find(source: str, data_root: str | os.PathLike[str] | None, resolution: int
     kind, colon, place = source.partition(":")
     if source in IMAGE_FOLDERS:
         return source, dict(find_splits(find_image_folder(source, data_root)))
-    if source in datasets:
-        return source, {split: functools.partial(load, source, split, data_root) for split in SPLITS}
     if colon and kind in files:
         return Path(place).name, _stored(kind, place, data_root)
+    if source in datasets:
+        return source, {split: functools.partial(load, source, split, data_root) for split in SPLITS}
     path = Path(source).absolute()
     if not path.exists():
         raise unknown_name("source", source, [*datasets, "a folder of images", "a .store", "a .beton"])

@@ -214,6 +214,8 @@ def _data(arguments: list[str]) -> int:
         return command(arguments[1:])
     else:
         arguments = arguments[1:]
+    from mlptheory.data.catalog import files
+
     options = read_arguments(
         DataOptions, arguments, prog="mlptheory data list", description="The datasets and where they are."
     )
@@ -225,6 +227,8 @@ def _data(arguments: list[str]) -> int:
         except InputError as error:
             state = "not found" if isinstance(error, FileNotFoundError) else str(error)
         print(f"{name:<14} {state:<42} {datasets.summary(name)}")
+    for kind in files:
+        print(f"{f'{kind}:NAME':<14} {'':<42} {files.summary(kind)}")
     print("looked in: " + ", ".join(f"{label} ({folder})" for label, folder in data_roots(options.data_root)))
     return 0
 

@@ -259,6 +259,8 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = True  # as the authors' script says
     record = {
         "options": {name: value for name, value in vars(options).items() if name not in ("json", "cases")},
+        # Others at work on the machine, before this was.
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "classes": CLASSES,
         **describe_environment(),

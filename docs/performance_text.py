@@ -29,7 +29,9 @@ What a training step costs, beside the authors' design and beside the matrix pro
 - Images and labels are random, the classes {classes:,}. Absolute figures are this machine's; ratios of memory to
   arithmetic differ between machines, and so do the ratios here.
 
-Nothing below changes a bit of what is trained, but the last line:
+## What is done
+
+Nothing here changes a bit of what is trained, but the last line:
 
 - Lion takes a block of a parameter through all its operations while it is in the cache (`mlptheory.training.lion`),
   equal to lion-pytorch's bit for bit.
@@ -39,7 +41,12 @@ Nothing below changes a bit of what is trained, but the last line:
   (`mlptheory.data.assembly`).
 - No step waits for the device: losses and hits are summed there and read once an epoch.
 - In bfloat16 on a CPU a weight's gradient is the product of a transposed copy (`mlptheory.models.bfloat16`), which sums
-  in another order: about one entry in 10,000 has another last bit than autocast's.
+  in another order: few entries, less than one in 1,000, have another last bit than autocast's.
+
+Steps are taken eagerly on every device. On a CPU `torch.compile` needs a C++ compiler and minutes for each model, and
+gives gradients other bits. Batches of resident images are made between the steps on a CPU, where both would use the same cores; on a GPU they
+are drawn on the CPU and sent without waiting while the step before is under way, and applied on the device. Images that
+are read from a file are read ahead by a thread, on every device.
 
 """
 
@@ -58,6 +65,7 @@ def performance_text(record: dict[str, Any]) -> str:
     peers = ", ".join(f"{name} {version}" for name, version in record["peers"].items() if version is not None)
     parts.append(
         f"{options['rounds']} rounds of {options['steps']} steps, {options['threads']} threads, {options['device']}, "
+        f"load average before the run {record['load']:.1f}, "
         f"on {machine(record)}{'; ' + peers if peers else '; ffcv is not there'}. {record['date']}.\n"
     )
     return "\n".join(parts)

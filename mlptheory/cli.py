@@ -231,11 +231,14 @@ def _data(arguments: list[str]) -> int:
 
 def _get_data(arguments: list[str]) -> int:
     from mlptheory.data.downloads import obtain
+    from mlptheory.data.imagenet import IMAGE_FOLDERS
     from mlptheory.data.sources import SOURCES
 
     name = None
     if not arguments or arguments[0] not in HELP:
-        name = _choose("dataset", {name: name for name in SOURCES}, arguments)
+        # Those that nobody may pass on are refused with what to do instead.
+        known = {name: name for name in SOURCES}
+        name = arguments[0] if arguments and arguments[0] in IMAGE_FOLDERS else _choose("dataset", known, arguments)
         arguments = arguments[1:]
     options = read_arguments(
         GetOptions,

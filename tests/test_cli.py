@@ -60,6 +60,7 @@ def comparable(folder: Path) -> dict:
         ["evaluate", "folder", "--help"],
         ["data", "--help"],
         ["data", "list", "--help"],
+        ["data", "convert", "--help"],
         ["report", "--help"],
         ["cite", "--help"],
     ],

@@ -22,8 +22,8 @@ def keeping_freed_memory() -> Iterator[None]:
     """Let this process keep the memory it frees, until the outermost of these contexts ends.
 
     glibc hands large arrays back to the operating system when they are freed, and each that is allocated again costs
-    a page fault for every 4 KiB: a tenth of a training step in bfloat16, half of a batch of augmented images. No
-    number depends on it. Without glibc it does nothing.
+    a page fault for every 4 KiB, in a batch of augmented images more time than its arithmetic. No number depends on
+    it. Without glibc it does nothing.
 
     Examples
     --------

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mlptheory.data.loader import Batch, Loader, _Draws
+from mlptheory.data.sending import sent
 
 
 class JointLoader:
@@ -66,7 +67,7 @@ class JointLoader:
                     loader._draw(epoch, index, *own)
                     for loader, *own in zip(self.loaders, examples, weights, strict=True)
                 ]
-                chosen = torch.from_numpy(examples).to(first.device)
+                chosen = sent(examples, first.device)
                 own_labels = (chosen + self._offsets).reshape(-1)
                 yield first._assemble(
                     chosen.reshape(-1),

@@ -24,6 +24,7 @@ from mlptheory.data.operators import apply_operator
 from mlptheory.data.orders import ORDERS
 from mlptheory.data.permutation import pixel_permutation
 from mlptheory.data.residence import ResidentPixels, StreamedPixels
+from mlptheory.data.sending import sent
 from mlptheory.data.sharding import Shard, shard, share
 from mlptheory.data.spatial import RandomOperators
 
@@ -259,7 +260,7 @@ class Loader:
         in_order = not self.shuffle and self._process is None
         with closing(self._pixels.batches(parts, in_order)) as images:
             for index, pixels in zip(range(len(parts)), images, strict=True):
-                chosen = torch.from_numpy(parts[index]).to(self.device)
+                chosen = sent(parts[index], self.device)
                 targets = self._labels.index_select(0, chosen)
                 draws = self._draw(epoch, start + index, cuts[index], weights, shares[index])
                 made = self._assemble(chosen, pixels, targets, draws)
@@ -299,7 +300,7 @@ class Loader:
         """Draw what each displacement of a batch weighs in each image's noise, shape (1, B, B)."""
         drawn = torch_generator(self.seed, "augmentation noise", epoch, batch)
         weights = torch.randn((1, size, size), generator=drawn, dtype=torch.float64) / math.sqrt(size)
-        return weights.to(self.dtype).to(self.device)
+        return sent(weights.to(self.dtype), self.device)
 
     def _mixup_weights(self, epoch: int, batch: int, examples: np.ndarray) -> np.ndarray:
         augmentation = self.augmentation
@@ -315,7 +316,8 @@ class Loader:
         mix = partners = None
         if draws.weights is not None:
             # Losses are weighted in at least float32, whatever the inputs are stored in.
-            mix = torch.from_numpy(draws.weights).to(torch.promote_types(self.dtype, torch.float32)).to(self.device)
+            mix = torch.from_numpy(draws.weights).to(torch.promote_types(self.dtype, torch.float32))
+            mix = sent(mix, self.device)
             partners = targets.view(members, -1).roll(1, dims=1).view(n)
         inputs = self._inputs(pixels, draws, None if mix is None else mix.to(self.dtype), members)
         if self._permutation is not None:

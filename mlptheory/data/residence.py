@@ -11,6 +11,7 @@ import torch
 
 from mlptheory.data.image_source import Images, gathered, is_streamed, ordered
 from mlptheory.data.prefetch import prefetched
+from mlptheory.data.sending import sent
 
 _AHEAD = 2
 
@@ -37,7 +38,7 @@ class ResidentPixels:
             if in_order:
                 yield self._images[int(examples[0]) : int(examples[-1]) + 1]
             else:
-                chosen = torch.from_numpy(examples).to(self._images.device)
+                chosen = sent(examples, self._images.device)
                 yield self._images.index_select(0, chosen)
 
 

@@ -12,6 +12,7 @@ from mlptheory.base.random import uniform
 from mlptheory.data.augmentation import Augmentation
 from mlptheory.data.crops import random_resized_crop_boxes
 from mlptheory.data.operators import crop_resize_matrix, resize_matrix, shift_matrix
+from mlptheory.data.sending import sent
 
 # Above this, matrices of all windows would cost more memory than they save time.
 _BANK_BYTES = 128 * 2**20
@@ -132,18 +133,18 @@ class _Axis:
         if self._tabulated:
             return self._fetch(self._bank, flip * self._window_count + self._window_index[starts, lengths])
         matrices = crop_resize_matrix(
-            torch.from_numpy(starts.copy()).to(self.device),
-            torch.from_numpy(lengths.copy()).to(self.device),
+            sent(starts.copy(), self.device),
+            sent(lengths.copy(), self.device),
             self.size_in,
             self.size_out,
             dtype=self.dtype,
         )
         if flips is None:
             return matrices
-        return torch.where(torch.from_numpy(flips).to(self.device)[:, None, None], matrices.flip(1), matrices)
+        return torch.where(sent(flips, self.device)[:, None, None], matrices.flip(1), matrices)
 
     def _fetch(self, bank: torch.Tensor, indices: np.ndarray) -> torch.Tensor:
-        return bank.index_select(0, torch.from_numpy(np.asarray(indices)).to(self.device))
+        return bank.index_select(0, sent(np.asarray(indices), self.device))
 
     @property
     def _window_count(self) -> int:

@@ -36,7 +36,7 @@ def linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> to
 
     The weight's gradient :math:`g^\top x` is taken of a transposed copy of g. torch multiplies the transposed view, of
     which oneDNN makes a copy of its own, more slowly than the product takes. The sums are rounded alike but in another
-    order: about one entry in 10,000 has another last bit.
+    order: less than one entry in 1,000 has another last bit.
     """
     return _Linear.apply(inputs, weight, bias)
 

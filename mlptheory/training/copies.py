@@ -44,11 +44,13 @@ class WeightCopies:
 
     def current(self) -> dict[str, torch.Tensor]:
         """Return the copies by the parameters' names, made anew where a parameter was changed."""
-        for name, parameter in self._parameters.items():
-            if parameter._version != self._versions[name]:
-                with torch.no_grad():
-                    self._copies[name].copy_(parameter)
-                self.is_written(parameter)
+        changed = [name for name, parameter in self._parameters.items() if parameter._version != self._versions[name]]
+        if changed:
+            with torch.no_grad():
+                torch._foreach_copy_(
+                    [self._copies[name] for name in changed], [self._parameters[name] for name in changed]
+                )
+            self._versions.update({name: self._parameters[name]._version for name in changed})
         return self._copies
 
     def is_written(self, parameter: torch.Tensor) -> None:

@@ -32,6 +32,7 @@ from mlptheory.training.parallel import World, join, weights_digest
 from mlptheory.training.recipe import Recipe
 from mlptheory.training.setting import Setting
 from mlptheory.training.synchronized import has_batch_normalization, synchronized
+from mlptheory.training.together import FAMILIES
 
 if TYPE_CHECKING:
     from mlptheory.training.ensemble import Ensemble
@@ -98,7 +99,8 @@ class Run(Setting):
         if recipe.trained == "head":
             self.logits = Head(self.model)
             self.loader = FeatureLoader(self.loader, self.logits, self.precision)
-        elif self.precision == "bfloat16":
+        elif self.precision == "bfloat16" and recipe.model.parsed.family in FAMILIES:
+            # What else a model that is not built in does with a weight, nobody knows.
             self.copies = WeightCopies(self.model)
             self.logits = self._logits_by_copies
         copies = self.copies if self._gradients_stay_with_copies else None

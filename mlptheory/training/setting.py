@@ -173,7 +173,7 @@ class Setting:
         """Digest all that decides a run: a checkpoint of anything else is not resumed."""
         start = {} if self.start_weights is None else self.start_weights
         parts = [self.recipe.to_plain(), self.precision, to_plain(list(specifications))]
-        parts += [part.digest for part in (self.examples.train, self.examples.test)]
+        parts += [part.identity for part in (self.examples.train, self.examples.test)]
         # Sorted, as weights that are read from a file come in another order in every process.
         for name, tensor in sorted(start.items()):
             content = tensor.detach().cpu().reshape(-1).view(torch.uint8)

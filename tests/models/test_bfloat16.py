@@ -24,6 +24,14 @@ def test_outputs_are_torchs_and_gradients_are_exact_but_for_their_rounding():
         torch.testing.assert_close(mine.grad.double(), other.grad, rtol=2**-8, atol=1e-4)
 
 
+def test_few_entries_have_other_bits_than_autocasts():
+    inputs, weight, bias, gradient = _operands(512, 512, 512)
+    own, theirs = (weight.clone().requires_grad_() for _ in range(2))
+    linear(inputs, own, bias).backward(gradient)
+    F.linear(inputs, theirs, bias).backward(gradient)
+    assert (own.grad != theirs.grad).double().mean() < 1e-3
+
+
 def test_only_wanted_gradients_are_made():
     inputs, weight, bias, gradient = _operands()
     weight.requires_grad_()

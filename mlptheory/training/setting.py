@@ -21,6 +21,7 @@ from mlptheory.training.evaluation import Evaluation, evaluate
 from mlptheory.training.examples import Examples
 from mlptheory.training.observation import HistoryRow, Observer, TrainingState
 from mlptheory.training.observation import observers as registered_observers
+from mlptheory.training.parallel import package_digest, weights_digest
 from mlptheory.training.recipe import Recipe
 
 _HEAD = "head."
@@ -156,6 +157,17 @@ class Setting:
             found = registered_observers[observer.name](state, **dict(observer.parameters))
             rows.extend((step, epoch, quantity, float(value)) for quantity, value in found.items())
         return rows
+
+    def ingredients(self, model: nn.Module, specifications: Sequence[Observer]) -> dict[str, str]:
+        """Return the digests of all that processes must have alike to train a model together."""
+        return {
+            "code or version of torch": package_digest(),
+            "device": torch.device(self.device).type,
+            "training data": self.examples.train.digest,
+            "test data": self.examples.test.digest,
+            "recipe or start weights": self.identity(specifications),
+            "initial weights": weights_digest(model),
+        }
 
     def identity(self, specifications: Sequence[Observer]) -> str:
         """Digest all that decides a run: a checkpoint of anything else is not resumed."""

@@ -44,9 +44,9 @@ Nothing here changes a bit of what is trained, but the last line:
   in another order: few entries, less than one in 1,000, have another last bit than autocast's.
 
 Steps are taken eagerly on every device. On a CPU `torch.compile` needs a C++ compiler and minutes for each model, and
-gives gradients other bits. Batches of resident images are made between the steps on a CPU, where both would use the same cores; on a GPU they
-are drawn on the CPU and sent without waiting while the step before is under way, and applied on the device. Images that
-are read from a file are read ahead by a thread, on every device.
+gives gradients other bits. Batches of resident images are made between the steps on a CPU, where both would use the
+same cores; on a GPU they are drawn on the CPU and sent without waiting while the step before is under way, and applied
+on the device. Images that are read from a file are read ahead by a thread, on every device.
 
 """
 

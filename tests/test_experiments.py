@@ -222,6 +222,14 @@ def test_the_pages_of_results_are_what_the_records_say():
     )
 
 
+def test_the_page_on_performance_says_what_a_gpu_was_measured_to_do():
+    record = json.loads((REPOSITORY / "benchmarks" / "pipeline.json").read_text(encoding="utf-8"))
+    record["cifar10"] = {"epochs": 100, "seconds": 7.2, "seconds_of_5000": 360.0}
+    record["cases"][0]["share_of_peak"] = 0.3125
+    text = MEASURED["performance_text"](record)
+    assert "100 epochs took 7.2 s, so 5,000 take 6.0 minutes." in text and "31.2 % of the device's peak." in text
+
+
 DIVERGING = """
 [recipe.data]
 name = "digits"

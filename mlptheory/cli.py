@@ -214,6 +214,8 @@ def _data(arguments: list[str]) -> int:
         return command(arguments[1:])
     else:
         arguments = arguments[1:]
+    from mlptheory.data.catalog import files
+
     options = read_arguments(
         DataOptions, arguments, prog="mlptheory data list", description="The datasets and where they are."
     )
@@ -225,17 +227,22 @@ def _data(arguments: list[str]) -> int:
         except InputError as error:
             state = "not found" if isinstance(error, FileNotFoundError) else str(error)
         print(f"{name:<14} {state:<42} {datasets.summary(name)}")
+    for kind in files:
+        print(f"{f'{kind}:NAME':<14} {'':<42} {files.summary(kind)}")
     print("looked in: " + ", ".join(f"{label} ({folder})" for label, folder in data_roots(options.data_root)))
     return 0
 
 
 def _get_data(arguments: list[str]) -> int:
     from mlptheory.data.downloads import obtain
+    from mlptheory.data.imagenet import IMAGE_FOLDERS
     from mlptheory.data.sources import SOURCES
 
     name = None
     if not arguments or arguments[0] not in HELP:
-        name = _choose("dataset", {name: name for name in SOURCES}, arguments)
+        # Those that nobody may pass on are refused with what to do instead.
+        known = {name: name for name in SOURCES}
+        name = arguments[0] if arguments and arguments[0] in IMAGE_FOLDERS else _choose("dataset", known, arguments)
         arguments = arguments[1:]
     options = read_arguments(
         GetOptions,

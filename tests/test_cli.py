@@ -60,6 +60,7 @@ def comparable(folder: Path) -> dict:
         ["evaluate", "folder", "--help"],
         ["data", "--help"],
         ["data", "list", "--help"],
+        ["data", "convert", "--help"],
         ["report", "--help"],
         ["cite", "--help"],
     ],
@@ -132,6 +133,8 @@ def test_data_list_tells_what_is_there_and_where_it_looked(tmp_path, capsys, mon
     assert [line.split()[0] for line in lines[:3]] == ["digits", "cifar10", "cifar100"]
     assert "1197 training images of 1x8x8" in lines[0]
     assert "not found" in lines[1] and "not found" in lines[2]
+    listed = [line.split()[0] for line in lines]
+    assert listed[-5:-1] == ["imagenet", "imagenet21k", "store:NAME", "beton:NAME"]
     places = f"--data-root ({tmp_path / 'root'}), $MLPTHEORY_DATA ({tmp_path / 'environment'}), the cache folder ("
     assert lines[-1].startswith(f"looked in: {places}")
 

@@ -103,6 +103,7 @@ ITEMS = {
             "accumulated gradients",
         ),
         deeper=(
+            "data/test_decoding.py::test_the_central_square_is_resized_by_an_antialiased_triangle",
             "training/test_budget.py::test_an_uneven_last_batch_is_a_step_unless_it_is_dropped",
             "training/test_evaluation.py::test_evaluation_equals_a_count_by_hand_in_batches_of_any_size",
             "training/test_checkpoint.py::test_a_run_stopped_again_and_again_ends_with_the_same_bits",

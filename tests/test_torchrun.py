@@ -174,9 +174,12 @@ def test_a_reproduction_runs_as_several(tmp_path):
         assert done.returncode == 0, done.stderr
         tables.append(json.loads(done.stdout))
     several, one = tables
-    assert len(several["runs"]) == len(one["runs"])
+    assert [run["record"]["digest"] for run in several["runs"]] == [run["record"]["digest"] for run in one["runs"]]
+    assert [run["record"]["environment"]["processes"] for run in several["runs"]] == [[2]] * len(several["runs"])
     for found, expected in zip(several["numbers"], one["numbers"], strict=True):
-        assert found == pytest.approx(expected, rel=0.05)
+        # Of a few hundred test images, in whatever precision this machine has.
+        assert found.pop("measured") == pytest.approx(expected.pop("measured"), abs=3)
+        assert found == expected
 
 
 @pytest.mark.data

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "augmentation": ["Augmentation"],
         "batch": ["Batch", "BatchShard"],
-        "beton": ["beton_label_sets", "open_beton"],
+        "beton": ["open_beton"],
         "beton_writer": ["write_beton"],
         "catalog": ["data_roots", "datasets", "load"],
         "conversion": ["Conversion", "convert"],

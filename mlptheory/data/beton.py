@@ -57,9 +57,9 @@ def open_beton(
     Returns
     -------
     Dataset
-        Its images are read when they are asked for. Where the file has lists of labels (ReaL) and nobody wrote one
-        for each image beside it, a warning says that the first of each list, or 0 where it is empty, stands for the
-        label; `beton_label_sets` returns all.
+        Its images are read when they are asked for. Where the file has lists of labels (ReaL), they are its
+        `label_sets`; if no label for each image is written beside, a warning says that the first of each list, or 0
+        where it is empty, stands for it.
 
     Raises
     ------
@@ -111,18 +111,10 @@ def open_beton(
     return dataset
 
 
-def beton_label_sets(path: str | os.PathLike[str]) -> tuple[frozenset[int], ...] | None:
-    """Read the sets of labels (ReaL) of a .beton file; None if it has one label for each image.
-
-    Raises
-    ------
-    InputError, DamagedFileError
-        As `open_beton` does.
-    """
-    layout = read_layout(path)
-    require_ffcv(f"path = {str(path)!r}")
-    found = read_labels(layout)
-    return tuple(frozenset(row) for row in found) if isinstance(found, list) else None
+def is_of_one_size(layout: BetonLayout) -> bool:
+    """Return whether all images have the same height and width."""
+    image = layout.entry("image")
+    return all((image[side] == image[side][0]).all() for side in ("height", "width"))
 
 
 def load_beton(name: str, split: str, root: str | os.PathLike[str] | None = None) -> Dataset:
@@ -199,7 +191,7 @@ class BetonImages(ImageSource):
     ) -> None:
         image = layout.entry("image")
         heights, widths = (image[side].astype(np.int64) for side in ("height", "width"))
-        if resolution is None and (heights.min() < heights.max() or widths.min() < widths.max()):
+        if resolution is None and not is_of_one_size(layout):
             raise InputError(
                 f"path = {str(layout.path)!r}: images of heights {heights.min()} to {heights.max()} and widths "
                 f"{widths.min()} to {widths.max()}: expected one size, or a resolution to which they are brought"

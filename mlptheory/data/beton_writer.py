@@ -6,7 +6,6 @@ import dataclasses
 import math
 import os
 from array import array
-from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,14 +38,15 @@ def write_beton(
     mode: Literal["raw", "jpg", "smart"] = "raw",
     quality: int = 90,
     smart_threshold: int | None = None,
-    label_sets: Sequence[Collection[int]] | None = None,
     source: str | None = None,
 ) -> Path:
     """Write a dataset to a .beton file that FFCV reads as any other, and what it has no place for beside it.
 
-    FFCV knows images of three channels only: gray ones are written as three equal channels. Images are written in
-    order by one process, read back, and compared with what was to be written where they are stored raw. The file
-    has its name when all of it is there; killed or out of disk, there is none.
+    FFCV knows images of three channels only: gray ones are written as three equal channels. Where the dataset has
+    `label_sets` (ReaL), these are written as the labels, in rows of one length that -1 fills up, as the authors' code
+    reads them; one label for each image is kept beside. Images are written in order by one process, read back, and
+    compared with what was to be written where they are stored raw. The file has its name when all of it is there;
+    killed or out of disk, there is none.
 
     Parameters
     ----------
@@ -61,9 +61,6 @@ def write_beton(
         Of JPEG, from 1 to 100.
     smart_threshold : int, optional
         In bytes; without it "smart" keeps all pixels as they are, as FFCV does.
-    label_sets : sequence of collections of int, optional
-        For each image all classes that are right (ReaL), written instead of the labels as rows of one length, which
-        -1 fills up; this is how the authors' code reads them.
     source : str, optional
         Where the images come from, for the note.
 
@@ -80,6 +77,13 @@ def write_beton(
         If the disk is full.
     DamagedFileError
         If what is read back is not what was written.
+
+    Examples
+    --------
+    >>> from mlptheory.data import load
+    >>> write_beton("digits.ffcv", load("digits", "test"))
+    Traceback (most recent call last):
+    mlptheory.base.errors.InputError: path = 'digits.ffcv': expected a name that ends in .beton
     """
     target = Path(path)
     if target.suffix != SUFFIX:
@@ -93,7 +97,7 @@ def write_beton(
         require_integer("smart_threshold", smart_threshold, 0)
     if dataset.image_shape[0] not in (1, 3):
         raise invalid("dataset", repr(dataset), "images of one or three channels")
-    labels = _labels(dataset, label_sets)
+    labels = _labels(dataset)
     dataset = dataclasses.replace(dataset, images=_Colored(dataset.images)) if dataset.image_shape[0] == 1 else dataset
     require_ffcv(f"path = {str(path)!r}")
     from ffcv.fields import RGBImageField
@@ -121,15 +125,14 @@ def write_beton(
     return target
 
 
-def _labels(dataset: Dataset, label_sets: Sequence[Collection[int]] | None) -> np.ndarray:
+def _labels(dataset: Dataset) -> np.ndarray:
     """Return the labels, of shape (N,), or rows of all that are right, of shape (N, k)."""
-    if label_sets is None:
+    sets = dataset.label_sets
+    if sets is None:
         return dataset.labels.cpu().numpy()
-    if len(label_sets) != len(dataset):
-        raise InputError(f"label_sets = {len(label_sets)} sets: expected {len(dataset)}, one for each image")
     # Of two at least: a row of one number is a label.
-    rows = np.full((len(dataset), max(2, *map(len, label_sets))), -1, np.int64)
-    for row, labels in zip(rows, label_sets, strict=True):
+    rows = np.full((len(dataset), max(2, *map(len, sets))), -1, np.int64)
+    for row, labels in zip(rows, sets, strict=True):
         row[: len(labels)] = sorted(labels)
     if rows.max() >= dataset.num_classes or rows.min() < -1:
         raise InputError(

@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 from mlptheory.base import InputError, MissingDataError, invalid, unknown_name
 from mlptheory.base.configuration import require_choice, require_integer, require_number
 from mlptheory.base.files import canonical_json, writable_folder
-from mlptheory.data.beton import open_beton
+from mlptheory.data.beton import is_of_one_size, open_beton
+from mlptheory.data.beton_layout import read_layout
 from mlptheory.data.beton_writer import write_beton
 from mlptheory.data.catalog import SPLITS, data_roots, datasets, files, load
 from mlptheory.data.class_folder import TRAIN_FOLDERS, ClassFolder, find_splits
@@ -84,7 +85,8 @@ def convert(
     with Pillow's antialiased bilinear filter; see docs/getting_data.md for what becomes of other modes. The order is
     that of the classes' names, then of the files' paths. Killed at any moment, the same call goes on, and ends with
     the same bits, whatever the number of processes. Other datasets are read as they are and resized alike; they are
-    small enough to begin anew.
+    small enough to begin anew. Image files are decoded by processes of their own, so a script calls this below
+    ``if __name__ == "__main__":``.
 
     Parameters
     ----------
@@ -138,7 +140,7 @@ def convert(
     if workers is not None:
         require_integer("workers", workers, 1)
     require_number("allow_unreadable", allow_unreadable, 0, 1, high_open=True)
-    name, splits = _find(os.fspath(source), data_root)
+    name, splits = _find(os.fspath(source), data_root, resolution)
     if real is not None and not isinstance(splits.get("test"), ClassFolder):
         raise invalid("real", os.fspath(real), "a source with image files to test on")
     if resolution is None and any(isinstance(each, ClassFolder) for each in splits.values()):
@@ -210,7 +212,7 @@ class _Job:
         between = self.folder / f".{target.name}.store"
         note = self.store(split, source, between)
         dataset = open_store(between)
-        write_beton(target, dataset, label_sets=dataset.label_sets, source=note.source)
+        write_beton(target, dataset, source=note.source)
         shutil.rmtree(between)
         return note
 
@@ -250,21 +252,21 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _find(source: str, data_root: str | os.PathLike[str] | None) -> tuple[str, Splits]:
+def _find(source: str, data_root: str | os.PathLike[str] | None, resolution: int | None) -> tuple[str, Splits]:
     """Return the name of a source, and its splits."""
     kind, colon, place = source.partition(":")
     if source in IMAGE_FOLDERS:
         return source, dict(find_splits(find_image_folder(source, data_root)))
-    if source in datasets:
-        return source, {split: functools.partial(load, source, split, data_root) for split in SPLITS}
     if colon and kind in files:
         return Path(place).name, _stored(kind, place, data_root)
+    if source in datasets:
+        return source, {split: functools.partial(load, source, split, data_root) for split in SPLITS}
     path = Path(source).absolute()
     if not path.exists():
         raise unknown_name("source", source, [*datasets, "a folder of images", "a .store", "a .beton"])
     if path.suffix.lstrip(".") in FORMATS:
         split = path.stem if path.stem in SPLITS else "train"
-        return path.parent.name, {split: functools.partial(_open, path)}
+        return path.parent.name, {split: functools.partial(_open, path, resolution)}
     if path.is_dir() and not any((path / train).is_dir() for train in TRAIN_FOLDERS):
         for each in FORMATS:
             if any((path / f"{split}.{each}").exists() for split in SPLITS):
@@ -286,10 +288,11 @@ def _stored(kind: str, place: str, data_root: str | os.PathLike[str] | None) -> 
     return found
 
 
-def _open(path: Path) -> Dataset:
+def _open(path: Path, resolution: int | None) -> Dataset:
+    """Open one file; only images of several sizes are brought to the resolution by FFCV, as they have no tensor."""
     if path.suffix == ".store":
         return open_store(path)
-    return open_beton(path)
+    return open_beton(path, resolution=None if is_of_one_size(read_layout(path)) else resolution)
 
 
 def usage(conversions: tuple[Conversion, ...], data_root: str | os.PathLike[str] | None = None) -> str:

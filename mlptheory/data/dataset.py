@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mlptheory.base import InputError
-from mlptheory.base.files import canonical_json
+from mlptheory.base.files import canonical_json, sha256
 from mlptheory.data.image_source import Images, ImageSource, Selection, chunks, is_streamed
 
 
@@ -159,6 +159,18 @@ class Dataset:
             hashed.update(part.cpu().contiguous().numpy().data)
         hashed.update(self.labels.cpu().numpy().astype("<i8").data)
         return hashed.hexdigest()
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest to tell datasets apart by, of which no image is read where that can be avoided.
+
+        Unlike those of `digest`, two that differ may be of equal data.
+        """
+        known = self.images.identity if self.is_streamed else None
+        if known is None or "digest" in self.__dict__:
+            return self.digest
+        labels = sha256(self.labels.cpu().numpy().astype("<i8").tobytes())
+        return sha256(canonical_json([known, list(self.images.shape), list(self.classes), labels]))
 
     def select(self, examples: torch.Tensor, split: str | None = None) -> Dataset:
         """Return the given examples, in the given order, as a dataset.

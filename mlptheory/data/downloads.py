@@ -17,6 +17,7 @@ from mlptheory.base import DamagedFileError, InputError, invalid, unknown_name
 from mlptheory.base.files import writable_folder
 from mlptheory.data.archives import RefusedArchiveError, unpack
 from mlptheory.data.catalog import SPLITS, data_roots, load
+from mlptheory.data.imagenet import IMAGE_FOLDERS
 from mlptheory.data.locks import alone
 from mlptheory.data.sources import SOURCES, Source
 from mlptheory.data.transfer import PATIENCE, DownloadError, Patience, discard, keep_aside, transfer
@@ -81,6 +82,11 @@ def obtain(
     name: str, root: str | os.PathLike[str] | None = None, *, mirror: str | None = None, progress: bool = True
 ) -> tuple[Path, bool]:
     """Do what `download` does; return the folder, and whether it was fetched now."""
+    if name in IMAGE_FOLDERS:
+        raise InputError(
+            f"dataset = {name!r}: nobody may pass its images on; get them from {IMAGE_FOLDERS[name].home}, then type "
+            "mlptheory data convert SOURCE, SOURCE being where they lie"
+        )
     if name not in SOURCES:
         raise unknown_name("dataset", name, SOURCES)
     return fetch(SOURCES[name], root, check=_checked_by_loading(name), mirror=mirror, progress=progress)

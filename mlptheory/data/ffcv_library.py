@@ -28,7 +28,7 @@ def require_ffcv(why: str) -> None:
     # Imported, it sets torch to one thread.
     threads = torch.get_num_threads()
     try:
-        from ffcv.memory_managers import OSCacheManager
+        import ffcv  # noqa: F401
     except ImportError as error:
         raise InputError(
             f"{why}: expected the package ffcv ({error}); make ffcv installs it, or pip install "
@@ -37,6 +37,8 @@ def require_ffcv(why: str) -> None:
     finally:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+    from ffcv.memory_managers import OSCacheManager
+
     OSCacheManager.compile_reader = lambda manager: memory_read()
 
 

@@ -177,7 +177,7 @@ class FolderConversion:
             if finished[index].unreadable:
                 files, (start, _) = listing.files(index), listing.bounds(index)
                 found |= {start + gap: f"{files[gap]}: {reason}" for gap, reason in finished[index].unreadable}
-        names = self.target.with_suffix(".unreadable.txt")
+        names = self.target.parent / f"{self.split}.unreadable.txt"
         if found:
             write_atomically(names, "".join(f"{each}\n" for each in found.values()))
         else:

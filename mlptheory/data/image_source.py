@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from mlptheory.base.files import sha256
 from mlptheory.data.mapped_images import ChannelSums, MappedImages
 
 _CHUNK_BYTES = 2**26
@@ -47,6 +48,11 @@ class ImageSource:
         """Return the sums over all pixels if they are known without reading the images."""
         return None
 
+    @property
+    def identity(self) -> str | None:
+        """A digest that no other images share, if one is known without reading them."""
+        return None
+
 
 class Selection(ImageSource):
     """Some images of a source, in an order of their own, read when they are asked for.
@@ -68,6 +74,18 @@ class Selection(ImageSource):
     def __getitem__(self, examples: slice | torch.Tensor) -> torch.Tensor:
         """Return some of the chosen images."""
         return self.images[self.examples[examples]]
+
+    @property
+    def identity(self) -> str | None:
+        """A digest of the source's identity and the choice."""
+        known = self.images.identity
+        return None if known is None else sha256(f"{known}, of which {sha256(self.examples.numpy().tobytes())}")
+
+    def others(self) -> Selection | None:
+        """Return what is not chosen; None where it is nothing, or where something is chosen twice."""
+        counts = torch.bincount(self.examples, minlength=len(self.images))
+        others = torch.nonzero(counts == 0)[:, 0]
+        return Selection(self.images, others) if len(others) and int(counts.max()) == 1 else None
 
     def batches(self, index_arrays: Iterable[np.ndarray], pinned: bool = False) -> Iterator[torch.Tensor]:
         """Yield the chosen images of each array of indices, as the source reads them best."""

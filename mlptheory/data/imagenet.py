@@ -75,8 +75,8 @@ def _load_converted(name: str, split: str, root: str | os.PathLike[str] | None) 
     known = IMAGE_FOLDERS[name]
     raise MissingDataError(
         f"dataset = {name!r}: no {split}.store or {split}.beton in {looked}; with {known.layout} (from {known.home}) "
-        f"in a folder SOURCE type mlptheory data convert SOURCE --to store --resolution 64 --out DATA/{name}, and pass "
-        f"--data-root DATA (in Python root=DATA) or set MLPTHEORY_DATA=DATA"
+        f"in a folder SOURCE type mlptheory data convert SOURCE --to store --resolution 64 --out FOLDER/{name}, and "
+        "pass --data-root FOLDER (in Python root=FOLDER) or set MLPTHEORY_DATA=FOLDER"
     )
 
 

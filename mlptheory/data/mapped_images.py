@@ -37,10 +37,18 @@ class MappedImages(torch.Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
     _sums: ChannelSums | None
     _file: _File
+    identity: str | None
+    """A digest that no other images share, if the file came with one."""
 
     @classmethod
-    def of_file(cls, path: Path, shape: tuple[int, int, int, int], sums: ChannelSums | None = None) -> Self:
-        """Return the images that a file holds, in C order, and what is known of their sums.
+    def of_file(
+        cls,
+        path: Path,
+        shape: tuple[int, int, int, int],
+        sums: ChannelSums | None = None,
+        identity: str | None = None,
+    ) -> Self:
+        """Return the images that a file holds, in C order, with what is known of their sums and a digest of them.
 
         Raises
         ------
@@ -54,15 +62,15 @@ class MappedImages(torch.Tensor):
             raise DamagedFileError(f"{path}: expected {math.prod(shape)} bytes, found {file.size}")
         images = torch.frombuffer(_mapped(file.handle), dtype=torch.uint8).view(shape)
         mapped = images.as_subclass(cls)
-        mapped._file, mapped._sums = file, sums
+        mapped._file, mapped._sums, mapped.identity = file, sums, identity
         return mapped
 
     def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
         """Open the file again where a copy is asked for: in this process, or by another one."""
-        return type(self).of_file, (self._file.path.absolute(), tuple(self.shape), self._sums)
+        return type(self).of_file, (self._file.path.absolute(), tuple(self.shape), self._sums, self.identity)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
-        return type(self).of_file(self._file.path, tuple(self.shape), self._sums)
+        return type(self).of_file(self._file.path, tuple(self.shape), self._sums, self.identity)
 
     def batches(self, index_arrays: Iterable[np.ndarray], pinned: bool = False) -> Iterator[torch.Tensor]:
         """Yield the images of each array of indices, read from the file; `pinned` is for a copy to a GPU.

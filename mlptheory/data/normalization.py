@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mlptheory.base import invalid
-from mlptheory.data.image_source import Images, chunks, is_streamed
+from mlptheory.data.image_source import Images, Selection, chunks, is_streamed
 from mlptheory.data.mapped_images import ChannelSums
 
 if TYPE_CHECKING:
@@ -88,7 +88,23 @@ def channel_sums(images: Images) -> ChannelSums:
     ((24,), (72,))
     """
     known = images.channel_sums() if is_streamed(images) else None
+    if known is None and isinstance(images, Selection):
+        known = _sums_by_others(images)
     return summed_channels(images) if known is None else known
+
+
+def _sums_by_others(chosen: Selection) -> ChannelSums | None:
+    """Return the sums of a choice by those of its source and of what is not chosen, where that is fewer images."""
+    of_all = chosen.images.channel_sums()
+    if of_all is None or 2 * len(chosen) <= len(chosen.images):
+        return None
+    others = chosen.others()
+    if others is None:
+        return None
+    return tuple(
+        tuple(whole - part for whole, part in zip(*pair, strict=True))
+        for pair in zip(of_all, summed_channels(others), strict=True)
+    )
 
 
 def summed_channels(images: Images) -> ChannelSums:

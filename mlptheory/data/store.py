@@ -62,7 +62,7 @@ def open_store(path: str | os.PathLike[str]) -> Dataset:
     note = read_note(folder)
     labels = _labels(folder, note)
     try:
-        images = MappedImages.of_file(folder / IMAGES, note.shape, note.sums)
+        images = MappedImages.of_file(folder / IMAGES, note.shape, note.sums, note.digest)
     except OSError as error:
         raise unreadable(folder / IMAGES, error) from error
     dataset = Dataset(

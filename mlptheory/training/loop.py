@@ -28,7 +28,7 @@ from mlptheory.training.losses import example_losses, hits
 from mlptheory.training.observation import HistoryRow, Observer
 from mlptheory.training.observation import observers as registered_observers
 from mlptheory.training.optimizers import build_optimizer, lr_factor, set_lr
-from mlptheory.training.parallel import World, join, package_digest, weights_digest
+from mlptheory.training.parallel import World, join, weights_digest
 from mlptheory.training.recipe import Recipe
 from mlptheory.training.setting import Setting
 from mlptheory.training.synchronized import has_batch_normalization, synchronized
@@ -225,21 +225,6 @@ class Run(Setting):
         if self.on_history is not None:
             self.on_history(self.history)
 
-    def require_the_same_elsewhere(self, specifications: Sequence[Observer]) -> None:
-        """Refuse processes that have other code, another recipe, other data or other weights to begin with."""
-        if self.world.size == 1:
-            return
-        self.world.require_equal(
-            {
-                "code or version of torch": package_digest(),
-                "device": torch.device(self.device).type,
-                "training data": self.examples.train.digest,
-                "test data": self.examples.test.digest,
-                "recipe or start weights": self.identity(specifications),
-                "initial weights": weights_digest(self.model),
-            }
-        )
-
     def state(self) -> dict[str, Any]:
         """Return everything that decides how the run goes on."""
         return {
@@ -318,10 +303,9 @@ def train(
 
     Notes
     -----
-    Called by every process of a torchrun, or of a group of `torch.distributed`, it trains one model in all of them,
-    data parallel: each takes its rows of every logical batch. Only the order of summation differs from one process.
-    The first process alone writes the checkpoint; a run goes on from it with any number of processes, with the
-    same bits if the number is the same.
+    In every process of a torchrun, or of a group of `torch.distributed`, it trains one model in all, data parallel:
+    each takes its rows of every logical batch. Only the order of summation differs from one process. The first one
+    writes the checkpoint; a run goes on with any number of processes, with the same bits if the number is the same.
 
     Examples
     --------
@@ -343,11 +327,13 @@ def train(
     if not world.is_first:
         on_step = on_history = None
     run = Run(recipe, examples, device, precision, start_weights, on_history=on_history, world=world)
-    run.require_the_same_elsewhere(observers)
+    if world.size > 1:
+        world.require_equal(run.ingredients(run.model, observers))
     # A caller's autocast must reach neither the batches nor the backward pass.
     with autocast("float32", device):
         run_to_end(run, observers, checkpoint, checkpoint_every_s, on_step)
-        world.require_equal({"weights after training": weights_digest(run.model)} if world.size > 1 else {})
+        if world.size > 1:
+            world.require_equal({"weights after training": weights_digest(run.model)})
         run.model.eval()
         diverged = run.diverged()
         evaluations = {} if diverged else {split: run.evaluate(split) for split in run.splits}

@@ -21,6 +21,7 @@ from mlptheory.training.evaluation import Evaluation, evaluate
 from mlptheory.training.examples import Examples
 from mlptheory.training.observation import HistoryRow, Observer, TrainingState
 from mlptheory.training.observation import observers as registered_observers
+from mlptheory.training.parallel import package_digest, weights_digest
 from mlptheory.training.recipe import Recipe
 
 _HEAD = "head."
@@ -157,11 +158,22 @@ class Setting:
             rows.extend((step, epoch, quantity, float(value)) for quantity, value in found.items())
         return rows
 
+    def ingredients(self, model: nn.Module, specifications: Sequence[Observer]) -> dict[str, str]:
+        """Return the digests of all that processes must have alike to train a model together."""
+        return {
+            "code or version of torch": package_digest(),
+            "device": torch.device(self.device).type,
+            "training data": self.examples.train.digest,
+            "test data": self.examples.test.digest,
+            "recipe or start weights": self.identity(specifications),
+            "initial weights": weights_digest(model),
+        }
+
     def identity(self, specifications: Sequence[Observer]) -> str:
         """Digest all that decides a run: a checkpoint of anything else is not resumed."""
         start = {} if self.start_weights is None else self.start_weights
         parts = [self.recipe.to_plain(), self.precision, to_plain(list(specifications))]
-        parts += [part.digest for part in (self.examples.train, self.examples.test)]
+        parts += [part.identity for part in (self.examples.train, self.examples.test)]
         # Sorted, as weights that are read from a file come in another order in every process.
         for name, tensor in sorted(start.items()):
             content = tensor.detach().cpu().reshape(-1).view(torch.uint8)

@@ -24,14 +24,16 @@ from mlptheory.data import (
     Loader,
     Normalization,
     StoreWriter,
-    beton_label_sets,
     channel_statistics,
+    convert,
     load,
     open_beton,
     open_store,
     write_beton,
 )
 from mlptheory.data.beton_layout import JPEG, RAW, read_layout
+from mlptheory.models import ModelConfig
+from mlptheory.training import BudgetConfig, DataConfig, Recipe, train
 
 pytestmark = pytest.mark.ffcv
 AUGMENTATION = Augmentation(crop_scale=(0.2, 1.0), flip=True, shift=1, mixup=0.8)
@@ -194,6 +196,29 @@ def test_batches_of_cifar10_are_those_of_arrays_and_of_a_store(cifar_root, tmp_p
         assert compared == len(dataset)
 
 
+def test_a_run_on_a_file_is_the_run_on_a_store(tmp_path):
+    for split in ("train", "test"):
+        dataset = dataclasses.replace(dataset_of(shape=(3, 8, 8)), split=split)
+        write_beton(tmp_path / f"{split}.beton", dataset)
+        with StoreWriter(tmp_path / f"{split}.store", classes=dataset.classes, name="toy", split=split) as writer:
+            writer.append(dataset.images, dataset.labels)
+            writer.finish()
+    beton, store = (
+        train(
+            Recipe(
+                data=DataConfig(name=f"{kind}:{tmp_path}", order="quasi-random"),
+                model=ModelConfig(name="B-1/Wi-8"),
+                augmentation=AUGMENTATION,
+                budget=BudgetConfig(amount=2, batch_size=50),
+            )
+        )
+        for kind in ("beton", "store")
+    )
+    weights, twin = beton.model.state_dict(), store.model.state_dict()
+    assert all(torch.equal(weights[name], twin[name]) for name in twin)
+    assert beton.history == store.history
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_files_of_others_load_in_every_mode(tmp_path, workers):
     pixels, labels = smooth(), [index % 3 for index in range(40)]
@@ -232,6 +257,8 @@ def test_images_of_several_sizes_need_a_resolution(tmp_path):
         opened = open_beton(path, resolution=12)
         assert opened.images.shape == (15, 3, 12, 12)
         assert torch.equal(opened.images[:], read_by_ffcv(path, image=[decoder, ToTensor()])[0])
+        (made,) = convert(path, tmp_path / mode, resolution=12, progress=False)
+        assert torch.equal(open_store(made.path).images, opened.images[:])
 
 
 def test_gray_is_written_as_three_equal_channels(tmp_path):
@@ -286,25 +313,26 @@ def test_lists_of_labels_load(tmp_path):
         with pytest.warns(UserWarning, match="labels are lists: the first of each"):
             opened = open_beton(path)
         assert opened.labels.tolist() == FIRSTS and opened.num_classes == 5
-        assert beton_label_sets(path) == tuple(map(frozenset, SETS))
+        assert opened.label_sets == tuple(map(frozenset, SETS))
     path = by_ffcv(tmp_path / "number.beton", pixels, [3, 1, 0, 2], JSONField())
     with pytest.warns(UserWarning, match="labels are lists"):
         assert open_beton(path).labels.tolist() == [3, 1, 0, 2]
     # A row of one number is a label like any other.
     path = by_ffcv(tmp_path / "one.beton", pixels, rows[:, :1].clip(0), NDArrayField(np.dtype("<i8"), (1,)))
-    assert open_beton(path).labels.tolist() == [4, 0, 2, 0] and beton_label_sets(path) is None
+    opened = open_beton(path)
+    assert opened.labels.tolist() == [4, 0, 2, 0] and opened.label_sets is None
 
 
 def test_sets_of_labels_are_written_as_the_authors_read_them(tmp_path):
     from ffcv.fields.ndarray import NDArrayDecoder
     from ffcv.transforms import ToTensor
 
-    dataset = dataset_of(4)
-    path = write_beton(tmp_path / "real.beton", dataset, label_sets=SETS)
+    dataset = dataclasses.replace(dataset_of(4), label_sets=tuple(map(frozenset, SETS)))
+    path = write_beton(tmp_path / "real.beton", dataset)
     opened = open_beton(path)
     # The labels themselves are beside it.
     assert torch.equal(opened.labels, dataset.labels) and opened.digest == dataset.digest
-    assert beton_label_sets(path) == tuple(map(frozenset, SETS))
+    assert opened.label_sets == tuple(map(frozenset, SETS))
     rows = read_by_ffcv(path, label=[NDArrayDecoder(), ToTensor()])[1]
     assert rows.tolist() == [[1, 4, -1, -1], [-1] * 4, [2, -1, -1, -1], [0, 1, 2, 3]]
     Path(f"{path}.json").unlink()
@@ -466,6 +494,7 @@ def test_threads_of_the_process_stay_as_they_are(written):
 
 def test_arguments_are_checked_at_the_door(written, tmp_path):
     dataset = dataset_of(4)
+    wrong = dataclasses.replace(dataset, label_sets=(frozenset([5]),) * 4)
     for argument, value, call in [
         ("workers", 0, lambda: open_beton(written, workers=0)),
         ("workers", 4096, lambda: open_beton(written, workers=4096)),
@@ -477,8 +506,7 @@ def test_arguments_are_checked_at_the_door(written, tmp_path):
         ("quality", 0, lambda: write_beton(tmp_path / "a.beton", dataset, quality=0)),
         ("smart_threshold", -1, lambda: write_beton(tmp_path / "a.beton", dataset, smart_threshold=-1)),
         ("dataset", "(2, 4, 4)", lambda: write_beton(tmp_path / "a.beton", dataset_of(4, (2, 4, 4)))),
-        ("label_sets", "3 sets", lambda: write_beton(tmp_path / "a.beton", dataset, label_sets=SETS[:3])),
-        ("label_sets", "to 5", lambda: write_beton(tmp_path / "a.beton", dataset, label_sets=[[5], *SETS[1:]])),
+        ("label_sets", "to 5", lambda: write_beton(tmp_path / "a.beton", wrong)),
     ]:
         with pytest.raises(InputError) as error:
             call()

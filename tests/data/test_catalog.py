@@ -45,7 +45,11 @@ def test_roots_come_in_order(tmp_path, monkeypatch):
     assert data_roots() == [("the cache folder", places[2])]
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "stl10", "tinyimagenet"])
+REMEDIES = {name: f"mlptheory data get {name}" for name in ("cifar10", "cifar100", "stl10", "tinyimagenet")}
+REMEDIES |= {name: "mlptheory data convert SOURCE" for name in ("imagenet", "imagenet21k")}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
 def test_missing_data_name_every_place_and_the_remedy(name, tmp_path, monkeypatch):
     monkeypatch.setenv("MLPTHEORY_DATA", str(tmp_path / "environment"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -57,7 +61,7 @@ def test_missing_data_name_every_place_and_the_remedy(name, tmp_path, monkeypatc
         str(tmp_path / "given"),
         str(tmp_path / "environment"),
         "mlptheory",
-        f"mlptheory data get {name}",
+        REMEDIES[name],
         "://",
         "--data-root",
     ]

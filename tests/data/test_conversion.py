@@ -293,6 +293,13 @@ def test_images_of_two_channels_are_not_resized(tmp_path):
         convert("two", tmp_path / "other", resolution=8, progress=False)
 
 
+@pytest.mark.parametrize("name", ["imagenet", "imagenet21k"])
+def test_what_may_not_be_passed_on_is_not_fetched(refused, name):
+    message = refused("data", "get", name)
+    assert f"dataset = {name!r}: nobody may pass its images on; get them from https://" in message
+    assert "mlptheory data convert SOURCE" in message
+
+
 def test_imagenet_is_what_was_converted(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = tmp_path / "root"

@@ -109,8 +109,8 @@ def test_killed_twice(start, tmp_path):
     assert {path.name for path in out.iterdir()} == {"train.store", "train.unreadable.txt"}
 
 
-def test_a_full_disk(start, tmp_path):
-    """A limit on the size of files stands for the end of the disk: it is met while images are written."""
+def test_a_disk_that_is_full_from_the_start(start, tmp_path):
+    """A limit on the size of files stands for the end of the disk."""
     make_folder(tmp_path / "images", 60)
     out = tmp_path / "out"
     process = start(tmp_path / "images", out, resolution=64, file_limit=3 * 64 * 64 * 59)
@@ -122,14 +122,30 @@ def test_a_full_disk(start, tmp_path):
     assert content(out) == content(tmp_path / "whole")
 
 
-def test_a_process_that_dies_is_named(tmp_path):
+@pytest.fixture
+def decoding(tmp_path):
+    """60 images in chunks of 4, and a file for them."""
     make_folder(tmp_path / "images", 60)
     listing = list_files(
         find_splits(tmp_path / "images")["train"], tmp_path / "files.bin", chunk=4, every_class=True, progress=False
     )
-    images = tmp_path / "images.bin"
-    images.touch()
-    decoding = Decoding(folder=tmp_path / "images", listing=listing, images=images, resolution=8)
+    (tmp_path / "images.bin").touch()
+    return Decoding(folder=tmp_path / "images", listing=listing, images=tmp_path / "images.bin", resolution=8)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux's prlimit")
+def test_a_disk_that_is_full_while_images_are_written(decoding):
+    found = decode_chunks(decoding, range(15), workers=1)
+    next(found)
+    (worker,) = multiprocessing.active_children()
+    most = 10 * 4 * 3 * 8 * 8
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (most, most))
+    with pytest.raises(OSError, match="File too large"):
+        list(found)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_process_that_dies_is_named(decoding, tmp_path):
     found = decode_chunks(decoding, range(15), workers=1)
     assert next(found).chunk == 0 and (tmp_path / "worker-0.lock").exists()
     (worker,) = multiprocessing.active_children()

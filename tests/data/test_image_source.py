@@ -8,6 +8,7 @@ import torch
 from mlptheory.base import InputError
 from mlptheory.data import Dataset, ImageSource, Loader, channel_statistics, split_validation, subset
 from mlptheory.data.image_source import chunks, gathered
+from mlptheory.data.normalization import summed_channels
 
 
 class Recorded(ImageSource):
@@ -58,6 +59,39 @@ def test_parts_of_a_source_are_those_of_its_images():
         assert torch.equal(found.labels, expected.labels) and found.split == expected.split
         batches = zip(Loader(expected, batch_size=3).batches(1), Loader(found, batch_size=3).batches(1), strict=True)
         assert all(torch.equal(one.inputs, other.inputs) for one, other in batches)
+
+
+class Known(Recorded):
+    """Images of which sums and a digest are known."""
+
+    identity = "those"
+
+    def channel_sums(self):
+        return summed_channels(self.images)
+
+
+def test_sums_of_most_images_are_found_by_the_others():
+    plain, _ = datasets()
+    source = dataclasses.replace(plain, images=Known(plain.images))
+    every = torch.arange(29)
+    for chosen, read in ((every[:26], 3), (every[3:17], 14), (every.flip(0), 29), (torch.arange(30) % 29, 30)):
+        assert channel_statistics(source.select(chosen)) == channel_statistics(plain.select(chosen))
+        assert sum(source.images.given) == read
+        source.images.given.clear()
+
+
+def test_an_identity_reads_nothing_and_sees_every_choice():
+    plain, unknown = datasets()
+    source = dataclasses.replace(plain, images=Known(plain.images))
+    parts = [source, source.select(torch.arange(28)), source.select(torch.arange(28).flip(0))]
+    parts += [dataclasses.replace(each, labels=each.labels.flip(0)) for each in parts]
+    parts += [dataclasses.replace(each, classes=tuple("abd")) for each in parts]
+    parts += [source.select(torch.tensor([2, 1, 0])).select(torch.tensor([0, 0]))]
+    parts += [source.select(torch.tensor([2, 2]))]
+    assert parts[-1].identity == parts[-2].identity
+    assert len({each.identity for each in parts}) == len(parts) - 1
+    assert source.images.given == []
+    assert plain.identity == plain.digest == unknown.identity
 
 
 def test_a_stream_asks_for_one_batch_at_a_time():

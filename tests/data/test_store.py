@@ -94,6 +94,14 @@ def test_other_labels_have_their_own_digest(store):
     assert other.digest == dataclasses.replace(dataset_of(), labels=opened.labels.flip(0)).digest != opened.digest
 
 
+def test_an_identity_of_a_part_is_known_without_reading(store, monkeypatch):
+    opened = open_store(store)
+    monkeypatch.setattr("mlptheory.data.dataset.chunks", lambda *_: pytest.fail("read"))
+    assert opened.identity == opened.digest
+    part = opened.select(torch.arange(20))
+    assert len({opened.identity, part.identity, dataclasses.replace(part, labels=part.labels.flip(0)).identity}) == 3
+
+
 def test_writing_to_the_images_leaves_the_file_alone(store):
     before = (store / "images.bin").read_bytes()
     (store / "images.bin").chmod(0o444)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -355,6 +354,7 @@ def require_registered(specifications: Sequence[Observer]) -> None:
         registered_observers[observer.name]
 
 
+@keeping_freed_memory()
 def run_to_end(
     run: Run | Ensemble,
     specifications: Sequence[Observer],
@@ -370,18 +370,6 @@ def run_to_end(
         run.observe(specifications, is_last=False)
     else:
         run.restore(resumed)
-    with keeping_freed_memory() if torch.device(run.device).type == "cpu" else nullcontext():
-        _take_steps(run, specifications, path, identity, checkpoint_every_s, on_step)
-
-
-def _take_steps(
-    run: Run | Ensemble,
-    specifications: Sequence[Observer],
-    path: Path | None,
-    identity: str,
-    checkpoint_every_s: float,
-    on_step: Callable[[int, int], None] | None,
-) -> None:
     last_saved = time.monotonic()
     while not run.is_finished:
         for batch in run.loader.batches(run.epoch, start=run.batch):

@@ -183,8 +183,9 @@ def test_a_reproduction_runs_as_several(tmp_path):
 
 
 @pytest.mark.data
-def test_cifar10_in_two_processes(tmp_path):
-    arguments = ["train", "--data.name", "cifar10", "--data.n", "2000", "--model.name", "B-2/Wi-64"]
+def test_cifar10_in_two_processes(cifar_root, tmp_path):
+    arguments = ["train", "--data-root", cifar_root, "--data.name", "cifar10", "--data.n", "2000"]
+    arguments += ["--model.name", "B-2/Wi-64"]
     arguments += ["--augmentation.crop-scale", "0.4", "1.0", "--augmentation.flip", "--augmentation.mixup", "0.8"]
     arguments += ["--optimizer.name", "adamw", "--optimizer.lr", "1e-3", "--budget.amount", "2"]
     arguments += ["--budget.batch-size", "300", "--precision", "float64", "--device", "cpu"]

@@ -10,6 +10,7 @@ from torch.utils import checkpoint
 
 from mlptheory.base import InputError
 from mlptheory.measures import empirical_ntk, empirical_ntk_by_layer, plan_ntk
+from mlptheory.models import build
 
 
 def brute_force(model, x1, x2):
@@ -265,3 +266,10 @@ def test_outputs_that_are_no_function_of_an_example_are_refused(name):
     inputs[:, 0] = torch.tensor([1.0, 2, 1, 3, 1, 2])
     with pytest.raises(InputError, match="depend on the other examples, on chance or on earlier calls"):
         empirical_ntk(DEPENDENT[name](), inputs)
+
+
+@pytest.mark.parametrize("name", ["S-2/Wi-8", "B-2/Wi-8", "MLP-2/Wi-8"])
+@pytest.mark.parametrize("parametrization", ["standard", "ntk", "mup"])
+def test_mlps_of_this_package_need_no_jacobian(name, parametrization):
+    model = build(name, image_size=4, channels=1, num_classes=3, parametrization=parametrization)
+    assert plan_ntk(model, torch.randn(5, 1, 4, 4)).fallback == ()

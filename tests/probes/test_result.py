@@ -66,7 +66,7 @@ def test_result_json_has_the_documented_parts(tiny_result):
     assert [claim["margin"] for claim in design["claims"]] == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5]
     assert design["trials"] == [row[-1] for row in plain["table"]["rows"][:FIRST]], "those known before any ran"
     assert all(column["description"] for column in plain["effects"]["columns"][:3])
-    assert set(design["schedule"]) == {"device", "threads", "precision", "groups"}
+    assert set(design["schedule"]) == {"device", "threads", "precision", "groups", "data_parallel"}
 
 
 @pytest.mark.parametrize(

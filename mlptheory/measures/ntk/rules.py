@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mlptheory.models.layers import ScaledConvolution, ScaledDense
+from mlptheory.models.layers import Dense, ScaledConvolution, ScaledDense
 
 
 class Rule(ABC):
@@ -169,6 +169,7 @@ class GroupNormRule(_ChannelRule):
 
 _RULES: dict[type[nn.Module], type[Rule]] = {
     nn.Linear: DenseRule,
+    Dense: DenseRule,
     ScaledDense: ScaledDenseRule,
     nn.Conv2d: ConvolutionRule,
     ScaledConvolution: ScaledConvolutionRule,

@@ -74,7 +74,7 @@ def open_store(path: str | os.PathLike[str]) -> Dataset:
         label_sets=note.label_sets,
     )
     # A dataset of other labels or other images is another object, and computes its own.
-    dataset.__dict__["digest"] = note.digest
+    dataset.__dict__["digest"] = dataset.__dict__["identity"] = note.digest
     return dataset
 
 

@@ -102,6 +102,13 @@ def test_an_identity_of_a_part_is_known_without_reading(store, monkeypatch):
     assert len({opened.identity, part.identity, dataclasses.replace(part, labels=part.labels.flip(0)).identity}) == 3
 
 
+def test_an_identity_does_not_depend_on_whether_the_digest_was_asked_for_before(store):
+    # Several processes compare digests before they look for a checkpoint, one alone does not.
+    asked, alone = (open_store(store).select(torch.arange(20)) for _ in range(2))
+    assert asked.digest == alone.select(torch.arange(20)).digest
+    assert asked.identity == alone.identity
+
+
 def test_writing_to_the_images_leaves_the_file_alone(store):
     before = (store / "images.bin").read_bytes()
     (store / "images.bin").chmod(0o444)

@@ -494,7 +494,6 @@ def test_threads_of_the_process_stay_as_they_are(written):
 
 def test_arguments_are_checked_at_the_door(written, tmp_path):
     dataset = dataset_of(4)
-    wrong = dataclasses.replace(dataset, label_sets=(frozenset([5]),) * 4)
     for argument, value, call in [
         ("workers", 0, lambda: open_beton(written, workers=0)),
         ("workers", 4096, lambda: open_beton(written, workers=4096)),
@@ -506,7 +505,6 @@ def test_arguments_are_checked_at_the_door(written, tmp_path):
         ("quality", 0, lambda: write_beton(tmp_path / "a.beton", dataset, quality=0)),
         ("smart_threshold", -1, lambda: write_beton(tmp_path / "a.beton", dataset, smart_threshold=-1)),
         ("dataset", "(2, 4, 4)", lambda: write_beton(tmp_path / "a.beton", dataset_of(4, (2, 4, 4)))),
-        ("label_sets", "to 5", lambda: write_beton(tmp_path / "a.beton", wrong)),
     ]:
         with pytest.raises(InputError) as error:
             call()

@@ -171,6 +171,12 @@ def test_what_is_announced_is_what_is_read_and_once(store, monkeypatch):
     assert told == [(0, 3 * 144), (9 * 144, 144), (12 * 144, 144), (20 * 144, 2 * 144), (5 * 144, 144)]
 
 
+def test_images_of_one_byte_are_read(tmp_path):
+    opened = open_store(stored(dataset_of(7, (1, 1, 1)), tmp_path / "dots.store"))
+    batches = [np.arange(4), np.array([6, 0])]
+    assert all_equal(opened.images.batches(batches), [dataset_of(7, (1, 1, 1)).images[part] for part in batches])
+
+
 def test_a_selection_stays_where_it_is(store):
     examples = torch.tensor([7, 7, 0, 22, 3])
     chosen, expected = open_store(store).select(examples), dataset_of().select(examples)
@@ -268,6 +274,13 @@ def test_what_else_is_kept(tmp_path):
     assert note.unreadable == ("x.png",)
 
 
+@pytest.mark.parametrize("wrong", [4, -1])
+def test_sets_of_labels_that_are_no_classes_are_refused_before_anything_is_there(tmp_path, wrong):
+    with pytest.raises(InputError, match=f"label_sets run from .*{wrong}.*expected 0 to 3 for 4 classes"):
+        stored(dataset_of(3), tmp_path / "a.store", label_sets=[{1, 2}, {wrong}, {3}])
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -280,6 +293,8 @@ def test_what_else_is_kept(tmp_path):
         (lambda store: (store / "store.json").unlink(), "store.json: missing"),
         (lambda store: (store / "store.json").write_text("{"), "store.json: expected JSON"),
         (lambda store: (store / "store.json").write_text("[]"), "store.json: expected a JSON object"),
+        (lambda store: edit(store, format=1, sums=float("nan")), "store.json: its content is not what was written"),
+        (lambda store: edit(store, name="\ud800"), "store.json: its content is not what was written"),
         (lambda store: edit(store, format=2), "store.json: format 2: expected 1"),
         (lambda store: edit(store, split="test"), "store.json: its content is not what was written"),
     ],

@@ -179,7 +179,7 @@ def test_a_disk_that_fails_is_an_error_that_names_the_file(tmp_path, monkeypatch
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "preadv", fail)
-    with pytest.raises(OSError, match="Input/output error.*images.bin"):
+    with pytest.raises(OSError, match=r"Input/output error.*images\.bin"):
         list(Loader(opened, batch_size=2).batches(0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from mlptheory.data.decoding import ENDINGS
 
 TRAIN_FOLDERS = ("train", "imagenet21k_train")
 TEST_FOLDERS = ("test", "val", "validation", "valid", "imagenet21k_val")
+
+LEADS_NOWHERE = (errno.ENOENT, errno.ELOOP)
 
 
 class ImageFile(NamedTuple):
@@ -110,7 +113,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
     if not names:
         raise invalid("source", str(folder), "a folder for each class in it, with the class's images")
     for name in names:
-        if not _is_text(name):
+        if not is_text(name):
             raise invalid("source", str(folder / name), "names of classes in UTF-8, as they are written down")
     return tuple(sorted(names))
 
@@ -125,7 +128,8 @@ def _require_no_splits(folder: Path, classes: tuple[str, ...]) -> None:
             )
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Return whether a file's name can be written down, which a name of any bytes cannot."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -143,7 +147,10 @@ def _images(folder: Path, name: str, label: int) -> Iterator[ImageFile]:
                 try:
                     found = os.stat(os.path.join(place, file))
                     yield ImageFile(f"{inner}/{file}", found.st_size, found.st_mtime_ns, label)
-                except FileNotFoundError:  # a link to nothing, which will be named as unreadable
+                except OSError as error:
+                    # A link to nothing, or to itself, will be named as unreadable.
+                    if error.errno not in LEADS_NOWHERE:
+                        raise
                     yield ImageFile(f"{inner}/{file}", -1, 0, label)
 
 

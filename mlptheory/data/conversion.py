@@ -22,7 +22,7 @@ from mlptheory.data.beton_layout import read_layout
 from mlptheory.data.beton_note import read_note_beside
 from mlptheory.data.beton_writer import write_beton
 from mlptheory.data.catalog import SPLITS, data_roots, datasets, files, load
-from mlptheory.data.class_folder import TRAIN_FOLDERS, ClassFolder, find_splits
+from mlptheory.data.class_folder import TRAIN_FOLDERS, ClassFolder, find_splits, is_text
 from mlptheory.data.dataset import Dataset
 from mlptheory.data.decoding import resize_pixels
 from mlptheory.data.ffcv_library import require_ffcv
@@ -142,6 +142,8 @@ def convert(
         require_integer("workers", workers, 1)
     require_number("allow_unreadable", allow_unreadable, 0, 1, high_open=True)
     name, splits = _find(os.fspath(source), data_root, resolution)
+    if not is_text(name):
+        raise invalid("source", os.fspath(source), "a name in UTF-8, as it is written down")
     if real is not None and not isinstance(splits.get("test"), ClassFolder):
         raise invalid("real", os.fspath(real), "a source with image files to test on")
     if resolution is None and any(isinstance(each, ClassFolder) for each in splits.values()):

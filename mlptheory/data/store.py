@@ -38,7 +38,7 @@ def open_store(path: str | os.PathLike[str]) -> Dataset:
     -------
     Dataset
         Its images are a memory map, its digest and the sums behind `channel_statistics` those that were stored.
-        Writing to the images changes this process's memory only.
+        Writing to the images changes this process's memory only, and no batch of a `Loader`, which reads the file.
 
     Raises
     ------

@@ -195,8 +195,17 @@ def test_nothing_that_can_be_read(tmp_path):
 def test_links_to_nothing_and_files_that_may_not_be_read(tmp_path):
     make_folder(tmp_path / "images", 6, classes=1)
     (tmp_path / "images" / "class 0" / "a.png").symlink_to("nowhere.png")
+    (tmp_path / "images" / "class 0" / "b.png").symlink_to("b.png")
     note = run(tmp_path / "images", tmp_path / "out", allow_unreadable=0.5)
-    assert note.unreadable == ("class 0/a.png: No such file or directory",) and note.shape[0] == 6
+    assert [each.partition(":")[0] for each in note.unreadable] == ["class 0/a.png", "class 0/b.png"]
+    assert "No such file" in note.unreadable[0] and "symbolic links" in note.unreadable[1] and note.shape[0] == 6
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_before_anything_is_decoded(tmp_path):
+    make_folder(tmp_path / "b\udce9", 6, classes=1)
+    with pytest.raises(InputError, match=r"source = .*a name in UTF-8"):
+        convert(tmp_path / "b\udce9", tmp_path / "out", resolution=8, progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_unreadable_files_whose_names_are_no_text_are_named(tmp_path):

@@ -107,7 +107,7 @@ def open_beton(
     )
     if note is not None and resolution is None:
         # A dataset of other labels or other images is another object, and computes its own.
-        dataset.__dict__["digest"] = note.digest
+        dataset.__dict__["digest"] = dataset.__dict__["identity"] = note.digest
     return dataset
 
 

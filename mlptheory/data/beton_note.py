@@ -10,6 +10,7 @@ from mlptheory.base import DamagedFileError
 from mlptheory.base.files import canonical_json, sha256
 from mlptheory.data.beton_layout import BetonLayout
 from mlptheory.data.image_source import ChannelSums
+from mlptheory.data.store_note import is_signed
 
 FORMAT = 1
 
@@ -77,11 +78,11 @@ def read_note_beside(layout: BetonLayout) -> BetonNote | None:
         digest = content.pop("note_digest")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
         raise DamagedFileError(
             f"{path}: expected what write_beton wrote ({error}); without it the images open"
         ) from error
-    if content.get("format") != FORMAT or sha256(canonical_json(content)) != digest:
+    if content.get("format") != FORMAT or not is_signed(content, digest):
         raise DamagedFileError(f"{path}: not as it was written, or of a later format; without it the images open")
     if not layout.image_arguments.startswith(bytes.fromhex(content["digest"])):
         raise DamagedFileError(f"{path}: belongs to another {layout.path.name}; without it the images open")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from mlptheory.base import InputError, invalid
 from mlptheory.data.decoding import ENDINGS
 
 TRAIN_FOLDERS = ("train", "imagenet21k_train")
 TEST_FOLDERS = ("test", "val", "validation", "valid", "imagenet21k_val")
+
+LEADS_NOWHERE = (errno.ENOENT, errno.ELOOP)
 
 
 class ImageFile(NamedTuple):
@@ -67,14 +70,16 @@ def find_splits(folder: Path) -> dict[str, ClassFolder]:
     Raises
     ------
     InputError
-        If there is no such folder, no class in it, images beside the classes' folders, or a class to test that is not
-        one to train on.
+        If there is no such folder, no class in it, images beside the classes' folders, a class to test that is not
+        one to train on, a class that looks like a split, or a class's name that is not in UTF-8.
     """
     if not folder.is_dir():
         raise invalid("source", str(folder), "a folder that exists, a registered dataset, a .store or a .beton")
     train = next((folder / name for name in TRAIN_FOLDERS if (folder / name).is_dir()), None)
     if train is None:
-        return {"train": ClassFolder(path=folder, classes=_classes(folder))}
+        classes = _classes(folder)
+        _require_no_splits(folder, classes)
+        return {"train": ClassFolder(path=folder, classes=classes)}
     classes = _classes(train)
     splits = {"train": ClassFolder(path=train, classes=classes)}
     tests = [folder / name for name in TEST_FOLDERS if (folder / name).is_dir()]
@@ -107,12 +112,34 @@ def _classes(folder: Path) -> tuple[str, ...]:
         )
     if not names:
         raise invalid("source", str(folder), "a folder for each class in it, with the class's images")
+    for name in names:
+        if not is_text(name):
+            raise invalid("source", str(folder / name), "names of classes in UTF-8, as they are written down")
     return tuple(sorted(names))
+
+
+def _require_no_splits(folder: Path, classes: tuple[str, ...]) -> None:
+    """Refuse classes that are splits by another name, or without training images."""
+    for name in classes:
+        if name.lower() in (*TRAIN_FOLDERS, *TEST_FOLDERS) and any(each.is_dir() for each in (folder / name).iterdir()):
+            raise InputError(
+                f"source = {str(folder / name)!r}: holds folders as a split does, but beside it is none named "
+                f"{' or '.join(TRAIN_FOLDERS)}: give the split itself as the source, or name the training images' so"
+            )
+
+
+def is_text(name: str) -> bool:
+    """Return whether a file's name can be written down, which a name of any bytes cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _images(folder: Path, name: str, label: int) -> Iterator[ImageFile]:
     top = os.fspath(folder / name)
-    for place, folders, files in os.walk(top):
+    for place, folders, files in os.walk(top, onerror=_raise):
         folders[:] = [each for each in folders if not each.startswith(".")]
         inner = name if place == top else f"{name}/{Path(place).relative_to(top).as_posix()}"
         for file in files:
@@ -120,8 +147,16 @@ def _images(folder: Path, name: str, label: int) -> Iterator[ImageFile]:
                 try:
                     found = os.stat(os.path.join(place, file))
                     yield ImageFile(f"{inner}/{file}", found.st_size, found.st_mtime_ns, label)
-                except FileNotFoundError:  # a link to nothing, which will be named as unreadable
+                except OSError as error:
+                    # A link to nothing, or to itself, will be named as unreadable.
+                    if error.errno not in LEADS_NOWHERE:
+                        raise
                     yield ImageFile(f"{inner}/{file}", -1, 0, label)
+
+
+def _raise(error: OSError) -> NoReturn:
+    """Let no folder be passed over."""
+    raise error
 
 
 def _is_image(name: str) -> bool:

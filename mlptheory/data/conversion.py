@@ -14,18 +14,19 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from mlptheory.base import InputError, MissingDataError, invalid, unknown_name
+from mlptheory.base import DamagedFileError, InputError, MissingDataError, invalid, unknown_name
 from mlptheory.base.configuration import require_choice, require_integer, require_number
 from mlptheory.base.files import canonical_json, writable_folder
 from mlptheory.data.beton import is_of_one_size, open_beton
 from mlptheory.data.beton_layout import read_layout
+from mlptheory.data.beton_note import read_note_beside
 from mlptheory.data.beton_writer import write_beton
 from mlptheory.data.catalog import SPLITS, data_roots, datasets, files, load
-from mlptheory.data.class_folder import TRAIN_FOLDERS, ClassFolder, find_splits
+from mlptheory.data.class_folder import TRAIN_FOLDERS, ClassFolder, find_splits, is_text
 from mlptheory.data.dataset import Dataset
 from mlptheory.data.decoding import resize_pixels
 from mlptheory.data.ffcv_library import require_ffcv
-from mlptheory.data.folder_conversion import FolderConversion, require_room, require_source
+from mlptheory.data.folder_conversion import FolderConversion, require_room, require_source, unreadable_names
 from mlptheory.data.imagenet import IMAGE_FOLDERS, find_image_folder
 from mlptheory.data.locks import alone
 from mlptheory.data.real_labels import read_real_labels
@@ -141,6 +142,8 @@ def convert(
         require_integer("workers", workers, 1)
     require_number("allow_unreadable", allow_unreadable, 0, 1, high_open=True)
     name, splits = _find(os.fspath(source), data_root, resolution)
+    if not is_text(name):
+        raise invalid("source", os.fspath(source), "a name in UTF-8, as it is written down")
     if real is not None and not isinstance(splits.get("test"), ClassFolder):
         raise invalid("real", os.fspath(real), "a source with image files to test on")
     if resolution is None and any(isinstance(each, ClassFolder) for each in splits.values()):
@@ -179,20 +182,28 @@ class _Job:
         target = self.folder / f"{split}.{to}"
         busy = InputError(f"out = {str(target)!r}: another process is converting to it: wait until it has ended")
         with alone(self.folder / f".{target.name}.converting.lock", refusal=busy):
-            note = self.store(split, source, target) if to == "store" else self.beton(split, source, target)
+            if to == "store":
+                unreadable = self.store(split, source, target).unreadable
+                made = open_store(target)
+            else:
+                unreadable = self.beton(split, source, target)
+                made = open_beton(target)
         return Conversion(
             path=target,
             split=split,
-            shape=note.shape,
-            classes=len(note.classes),
-            digest=note.digest,
-            unreadable=note.unreadable,
+            shape=tuple(made.images.shape),
+            classes=made.num_classes,
+            digest=made.digest,
+            unreadable=unreadable,
             seconds=time.perf_counter() - began,
         )
 
     def store(self, split: str, source: ClassFolder | Callable[[], Dataset], target: Path) -> StoreNote:
         if not isinstance(source, ClassFolder):
             return self.copy(source(), split, target)
+        return self.of_folder(source, split, target).run()
+
+    def of_folder(self, source: ClassFolder, split: str, target: Path) -> FolderConversion:
         return FolderConversion(
             folder=source,
             target=target,
@@ -203,18 +214,44 @@ class _Job:
             allow_unreadable=self.allow_unreadable,
             real_labels=self.real_labels if split == "test" else None,
             progress=self.progress,
-        ).run()
+        )
 
-    def beton(self, split: str, source: ClassFolder | Callable[[], Dataset], target: Path) -> StoreNote:
-        """Let the images pass through a store, which can be resumed."""
-        if target.exists():
-            raise InputError(f"out = {str(target)!r}: is there already: give another folder, or remove it")
+    def beton(self, split: str, source: ClassFolder | Callable[[], Dataset], target: Path) -> tuple[str, ...]:
+        """Let the images pass through a store, which can be resumed; return which files were left out."""
         between = self.folder / f".{target.name}.store"
-        note = self.store(split, source, between)
-        dataset = open_store(between)
-        write_beton(target, dataset, source=note.source)
-        shutil.rmtree(between)
-        return note
+        if not target.exists():
+            note = self.store(split, source, between)
+            write_beton(target, open_store(between), source=note.source)
+        else:
+            self.require_beton(split, source, target, between)
+        if between.exists():
+            shutil.rmtree(between)
+        names = unreadable_names(target, split)
+        return (
+            tuple(names.read_bytes().decode().split("\n")[:-1])
+            if isinstance(source, ClassFolder) and names.exists()
+            else ()
+        )
+
+    def require_beton(
+        self, split: str, source: ClassFolder | Callable[[], Dataset], target: Path, between: Path
+    ) -> None:
+        """Raise unless a file was made of what it would be made of now."""
+        there = InputError(f"out = {str(target)!r}: is there already: give another folder, or remove it")
+        try:
+            note = read_note_beside(read_layout(target))
+        except DamagedFileError as error:
+            raise there from error
+        if note is None:
+            raise there
+        if isinstance(source, ClassFolder):
+            require_source(target, note, self.of_folder(source, split, between).source())
+        else:
+            require_source(target, note, self.source(source()))
+
+    def source(self, dataset: Dataset) -> dict[str, object]:
+        """Return what of a dataset decides what is made of it."""
+        return {"kind": "dataset", "digest": dataset.digest, "resolution": self.resolution}
 
     def copy(self, dataset: Dataset, split: str, target: Path) -> StoreNote:
         """Store images that are decoded already."""
@@ -225,7 +262,7 @@ class _Job:
             raise invalid(
                 "resolution", side, f"None for images of {channels} channels, which have no resizing of bytes"
             )
-        source = {"kind": "dataset", "digest": dataset.digest, "resolution": side}
+        source = self.source(dataset)
         if not target.exists():
             require_room(target.parent, len(dataset) * channels * (side**2 if resized else height * width))
             starts = range(0, len(dataset), _AT_ONCE)

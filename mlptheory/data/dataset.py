@@ -39,7 +39,8 @@ class Dataset:
     Raises
     ------
     InputError
-        If a shape or dtype is another, a label is out of range, there is no example, or there are not as many sets.
+        If a shape or dtype is another, a label is out of range, one of a set too, there is no example, or there
+        are not as many sets.
 
     Examples
     --------
@@ -77,6 +78,13 @@ class Dataset:
 
         if self.label_sets is not None and len(self.label_sets) != len(labels):
             raise InputError(f"{where}: label_sets = {len(self.label_sets)} sets: expected {len(labels)} or None")
+        # In one go, as there may be millions.
+        right = set().union(*self.label_sets or ())
+        if right and not 0 <= min(right) <= max(right) < len(self.classes):
+            raise InputError(
+                f"{where}: label_sets run from {min(right)} to {max(right)}: expected 0 to {len(self.classes) - 1} "
+                f"for {len(self.classes)} classes"
+            )
 
     @classmethod
     def from_arrays(
@@ -166,8 +174,9 @@ class Dataset:
 
         Unlike those of `digest`, two that differ may be of equal data.
         """
+        # Whether the digest is known by now has no say: a run that is resumed asks in another order.
         known = self.images.identity if self.is_streamed else None
-        if known is None or "digest" in self.__dict__:
+        if known is None:
             return self.digest
         labels = sha256(self.labels.cpu().numpy().astype("<i8").tobytes())
         return sha256(canonical_json([known, list(self.images.shape), list(self.classes), labels]))

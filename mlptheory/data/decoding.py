@@ -25,10 +25,10 @@ def decode_image(content: bytes, resolution: int) -> np.ndarray:
     """Decode an image file to a square.
 
     The format is told by the content, whatever the name. Of several frames the first counts. Gray is repeated, a
-    palette looked up, CMYK converted as Pillow does; of 16 bits per channel the higher eight are kept, and transparency
-    is dropped, which leaves the color that lies below it. Neither EXIF's orientation nor a color profile is applied.
-    What remains is cropped to the central square, whose side is the shorter one, and resized with Pillow's bilinear
-    filter, which is antialiased. A JPEG file is decoded in full before it is made smaller.
+    palette looked up, CMYK converted as Pillow does; of 12 or 16 bits per channel the higher eight are kept, and
+    transparency is dropped, which leaves the color that lies below it. Neither EXIF's orientation nor a color profile
+    is applied. What remains is cropped to the central square, whose side is the shorter one, and resized with Pillow's
+    bilinear filter, which is antialiased. A JPEG file is decoded in full before it is made smaller.
 
     Parameters
     ----------
@@ -94,12 +94,18 @@ def decoder() -> dict[str, str | None]:
 def _to_rgb(image: Image.Image) -> Image.Image:
     from PIL import Image
 
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         # Pillow would clip 16 bits at 255; of those in color it keeps the higher eight itself.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        return Image.fromarray((np.asarray(image) >> (_bits(image) - 8)).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise UnreadableImageError(f"pixels of mode {image.mode}, which has no stated range")
     return image.convert("RGB")
+
+
+def _bits(image: Image.Image) -> int:
+    """Return how many bits a gray pixel has that Pillow keeps in 16: 12 in some TIFF files."""
+    bits_per_sample = 258
+    return image.tag_v2.get(bits_per_sample, (16,))[0] if image.format == "TIFF" else 16
 
 
 def _channels_first(image: Image.Image) -> np.ndarray:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlptheory.data.class_folder import LEADS_NOWHERE
 from mlptheory.data.decoding import UnreadableImageError, decode_image
 from mlptheory.data.listing import Listing
 from mlptheory.data.locks import alone
@@ -170,7 +171,9 @@ def _decode_chunk(decoding: Decoding, chunk: int, out: int) -> DecodedChunk:
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+    except OSError as error:
+        if error.errno not in LEADS_NOWHERE and not isinstance(error, PermissionError | IsADirectoryError):
+            raise
         raise UnreadableImageError(error.strerror or str(error)) from error
 
 

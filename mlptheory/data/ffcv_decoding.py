@@ -48,7 +48,8 @@ def decode_images(
     Raises
     ------
     DamagedFileError
-        If a JPEG image cannot be decompressed, naming it; FFCV would leave in its place what was there before.
+        If a JPEG image cannot be decompressed, or has another size than the file says, naming it; FFCV would leave in
+        its place, or in a part of it, what was there before.
     """
     import numba
 
@@ -63,7 +64,25 @@ def decode_images(
             numba.set_num_threads(before)
     if answers.any():
         broken = int(examples[np.flatnonzero(answers)[0]])
-        raise DamagedFileError(f"{layout.path}: example {broken} is a JPEG image that cannot be decompressed")
+        raise DamagedFileError(
+            f"{layout.path}: example {broken} is a JPEG image that cannot be decompressed to its size"
+        )
+
+
+def _is_of_size(jpeg, height, width):
+    """Return whether a JPEG image, uint8 of shape (n,), says of itself that it has this size; to be compiled."""
+    place = 2
+    while place + 9 <= len(jpeg) and jpeg[place] == 0xFF:
+        marker = jpeg[place + 1]
+        if marker == 0xFF:  # fills up
+            place += 1
+        elif 0xC0 <= marker <= 0xCF and marker != 0xC4 and marker != 0xC8 and marker != 0xCC:
+            found_height = np.int64(jpeg[place + 5]) * 256 + np.int64(jpeg[place + 6])
+            found_width = np.int64(jpeg[place + 7]) * 256 + np.int64(jpeg[place + 8])
+            return found_height == np.int64(height) and found_width == np.int64(width)
+        else:
+            place += 2 + np.int64(jpeg[place + 2]) * 256 + np.int64(jpeg[place + 3])
+    return False
 
 
 @functools.cache
@@ -74,6 +93,7 @@ def _whole(workers: int) -> Callable:
     with compiling_for(workers):
         read, each = memory_read(), Compiler.get_iterator()
         copy, decompress = Compiler.compile(memcpy), Compiler.compile(imdecode)
+        is_of_size = Compiler.compile(_is_of_size)
 
         def decode(examples, pixels, scratch, answers, entries, memory):
             for place in each(len(examples)):
@@ -81,9 +101,11 @@ def _whole(workers: int) -> Callable:
                 found = read(entry["data_ptr"], memory)
                 height, width = entry["height"], entry["width"]
                 if entry["mode"] == JPEG:
-                    answers[place] = decompress(
-                        found, pixels[place], height, width, height, width, 0, 0, 1, 1, False, False
-                    )
+                    answers[place] = 1
+                    if is_of_size(found, height, width):
+                        answers[place] = decompress(
+                            found, pixels[place], height, width, height, width, 0, 0, 1, 1, False, False
+                        )
                 else:
                     copy(found, pixels[place])
 
@@ -99,6 +121,7 @@ def _resizing(workers: int) -> Callable:
     with compiling_for(workers):
         read, each = memory_read(), Compiler.get_iterator()
         resize, decompress = Compiler.compile(resize_crop), Compiler.compile(imdecode)
+        is_of_size = Compiler.compile(_is_of_size)
 
         def decode(examples, pixels, scratch, answers, entries, memory):
             for place in each(len(examples)):
@@ -106,9 +129,11 @@ def _resizing(workers: int) -> Callable:
                 found = read(entry["data_ptr"], memory)
                 height, width = np.int64(entry["height"]), np.int64(entry["width"])
                 if entry["mode"] == JPEG:
-                    answers[place] = decompress(
-                        found, scratch[place], height, width, height, width, 0, 0, 1, 1, False, False
-                    )
+                    answers[place] = 1
+                    if is_of_size(found, height, width):
+                        answers[place] = decompress(
+                            found, scratch[place], height, width, height, width, 0, 0, 1, 1, False, False
+                        )
                     found = scratch[place][: 3 * height * width]
                 side = min(height, width)
                 top, left = (height - side) // 2, (width - side) // 2

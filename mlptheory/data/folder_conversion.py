@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from tqdm.auto import tqdm
 
 from mlptheory.base import InputError
 from mlptheory.base.files import canonical_json, sha256, sync_folder, write_atomically
+from mlptheory.data.beton_note import BetonNote
 from mlptheory.data.class_folder import ClassFolder
 from mlptheory.data.decoded_chunks import Journal
 from mlptheory.data.decoding import decoder
@@ -28,7 +31,7 @@ from mlptheory.data.store import IMAGES, LABELS, add_sums
 from mlptheory.data.store_note import NOTE, StoreNote, read_note
 
 CHUNK = 128
-"""Images that are decoded, written and noted at a time: what a kill costs each process at most."""
+"""Images that are decoded, written and noted at a time; a kill costs each process two such chunks at most."""
 
 _FILES, _PLAN, _JOURNAL = "files.bin", "plan.json", "journal.jsonl"
 _SPARE_BYTES = 2**26
@@ -125,6 +128,11 @@ class FolderConversion:
                     f"it was begun, or remove the folder {self.part.name} to begin anew"
                 )
 
+    def source(self) -> dict[str, object]:
+        """Return what of the folder decides what is made of it."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self._source(self._list(Path(folder, _FILES)))
+
     def _source(self, listing: Listing) -> dict[str, object]:
         return {
             "kind": "class folder",
@@ -176,8 +184,9 @@ class FolderConversion:
         for index in sorted(finished):
             if finished[index].unreadable:
                 files, (start, _) = listing.files(index), listing.bounds(index)
-                found |= {start + gap: f"{files[gap]}: {reason}" for gap, reason in finished[index].unreadable}
-        names = self.target.parent / f"{self.split}.unreadable.txt"
+                for gap, reason in finished[index].unreadable:
+                    found[start + gap] = f"{_written(files[gap])}: {reason}"
+        names = unreadable_names(self.target, self.split)
         if found:
             write_atomically(names, "".join(f"{each}\n" for each in found.values()))
         else:
@@ -251,6 +260,16 @@ class FolderConversion:
         sync_folder(self.target.parent)
 
 
+def _written(path: str) -> str:
+    """Return a path for a text, whatever its bytes are."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def unreadable_names(target: Path, split: str) -> Path:
+    """Return the file in which the unreadable files of a split are named."""
+    return target.with_name(f"{split}.unreadable.txt")
+
+
 def require_room(folder: Path, needed: int) -> None:
     """Raise unless the disk has room for so many bytes of images."""
     free, needed = shutil.disk_usage(folder).free, needed + _SPARE_BYTES
@@ -260,8 +279,8 @@ def require_room(folder: Path, needed: int) -> None:
         )
 
 
-def require_source(target: Path, note: StoreNote, source: Mapping[str, object]) -> None:
-    """Raise unless a store was made of what it would be made of now.
+def require_source(target: Path, note: StoreNote | BetonNote, source: Mapping[str, object]) -> None:
+    """Raise unless a store or a .beton file was made of what it would be made of now.
 
     Raises
     ------

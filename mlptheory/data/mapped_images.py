@@ -113,7 +113,10 @@ class _File:
         inside = memoryview(rows.reshape(-1))
         for run in _runs(examples[places], min(_MOST_PIECES, max(1, _MOST_BYTES // size))):
             pieces = [inside[place * size : (place + 1) * size] for place in places[run].tolist()]
-            found = os.preadv(self.handle, pieces, int(examples[places[run.start]]) * size)
+            try:
+                found = os.preadv(self.handle, pieces, int(examples[places[run.start]]) * size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
             if found != len(pieces) * size:
                 raise DamagedFileError(f"{self.path}: ends early; it has been changed since it was opened")
 

@@ -60,8 +60,8 @@ def _ranges(group: list[np.ndarray], size: int) -> np.ndarray:
     if not group:
         return np.empty((0, 2), dtype=np.int64)
     pieces = np.sort(np.concatenate(group))
-    begins = np.diff(pieces, prepend=-1 - _GAP_BYTES) > 1 + _GAP_BYTES // size
-    firsts = np.flatnonzero(begins)
+    begins = np.flatnonzero(np.diff(pieces) > 1 + _GAP_BYTES // size) + 1
+    firsts = np.concatenate([[0], begins])
     lasts = np.append(firsts[1:], len(pieces)) - 1
     return np.stack([pieces[firsts], pieces[lasts]], axis=1)
 

@@ -38,7 +38,7 @@ def open_store(path: str | os.PathLike[str]) -> Dataset:
     -------
     Dataset
         Its images are a memory map, its digest and the sums behind `channel_statistics` those that were stored.
-        Writing to the images changes this process's memory only.
+        Writing to the images changes this process's memory only, and no batch of a `Loader`, which reads the file.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def open_store(path: str | os.PathLike[str]) -> Dataset:
         label_sets=note.label_sets,
     )
     # A dataset of other labels or other images is another object, and computes its own.
-    dataset.__dict__["digest"] = note.digest
+    dataset.__dict__["digest"] = dataset.__dict__["identity"] = note.digest
     return dataset
 
 
@@ -254,7 +254,7 @@ class StoreWriter:
         Raises
         ------
         InputError
-            If there are no images, or not as many sets of labels.
+            If there are no images, not as many sets of labels, or a label of one is out of range.
         OSError
             If the disk is full.
         """
@@ -272,7 +272,7 @@ class StoreWriter:
             classes=self.classes,
             name=self.name,
             split=self.split,
-            digest=self._digest(labels),
+            digest=self._digest(labels, sets),
             sums=self._sums,
             labels_digest=sha256(labels.tobytes()),
             label_sets=sets,
@@ -285,11 +285,17 @@ class StoreWriter:
         sync_folder(self.path.parent)
         return self.path
 
-    def _digest(self, labels: np.ndarray) -> str:
+    def _digest(self, labels: np.ndarray, sets: tuple[frozenset[int], ...] | None) -> str:
         """Return the digest of what is on the disk; it begins with the number of images, which is known at the end."""
         images = MappedImages.of_file(self._beside / IMAGES, (len(labels), *self._image_shape))
-        labels = torch.from_numpy(labels.astype(np.int64))
-        return Dataset(images=images, labels=labels, classes=self.classes, name=self.name, split=self.split).digest
+        return Dataset(
+            images=images,
+            labels=torch.from_numpy(labels.astype(np.int64)),
+            classes=self.classes,
+            name=self.name,
+            split=self.split,
+            label_sets=sets,
+        ).digest
 
 
 def _tensor(values: np.ndarray | torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from mlptheory.data.listing import list_files
 def touch(folder, *paths):
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(path.encode())
+        (folder / path).write_bytes(os.fsencode(path))
     return folder
 
 
@@ -54,6 +54,9 @@ def test_which_folder_is_the_test_set(tmp_path, made, expected):
         (["README.md"], "expected a folder for each class in it"),
         (["train/a/1.png", "val/9.JPEG", "val/3.JPEG"], r"val'.* holds 2 images .* first '3.JPEG'.*ground_truth"),
         (["train/a/1.png", "val/b/1.png"], "val/b'.* expected a class of"),
+        (["Train/a/1.png", "val/a/1.png"], "Train': holds folders as a split does.* none named train"),
+        (["val/a/1.png"], "val': holds folders as a split does"),
+        (["train/b\udce9/1.png"], "train/b.*names of classes in UTF-8"),
         (["train/a/1.png", "train/1.png"], "holds 1 images that are in no class's folder"),
     ],
 )
@@ -61,6 +64,24 @@ def test_refusals(tmp_path, made, message):
     with pytest.raises(InputError, match=message) as error:
         find_splits(touch(tmp_path, *made))
     assert "\n" not in str(error.value)
+
+
+def test_a_class_may_be_called_as_a_split_is(tmp_path):
+    assert find_splits(touch(tmp_path, "valid/1.png", "invalid/1.png"))["train"].classes == ("invalid", "valid")
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    splits = find_splits(touch(tmp_path, "a/1.png", "a/inner/2.png"))
+    scandir = os.scandir
+
+    def locked(path):
+        if os.fspath(path).endswith("inner"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(PermissionError, match="inner"):
+        paths(splits["train"])
 
 
 def test_no_folder(tmp_path):

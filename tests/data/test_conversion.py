@@ -195,8 +195,25 @@ def test_nothing_that_can_be_read(tmp_path):
 def test_links_to_nothing_and_files_that_may_not_be_read(tmp_path):
     make_folder(tmp_path / "images", 6, classes=1)
     (tmp_path / "images" / "class 0" / "a.png").symlink_to("nowhere.png")
+    (tmp_path / "images" / "class 0" / "b.png").symlink_to("b.png")
     note = run(tmp_path / "images", tmp_path / "out", allow_unreadable=0.5)
-    assert note.unreadable == ("class 0/a.png: No such file or directory",) and note.shape[0] == 6
+    assert [each.partition(":")[0] for each in note.unreadable] == ["class 0/a.png", "class 0/b.png"]
+    assert "No such file" in note.unreadable[0] and "symbolic links" in note.unreadable[1] and note.shape[0] == 6
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_before_anything_is_decoded(tmp_path):
+    make_folder(tmp_path / "b\udce9", 6, classes=1)
+    with pytest.raises(InputError, match=r"source = .*a name in UTF-8"):
+        convert(tmp_path / "b\udce9", tmp_path / "out", resolution=8, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_unreadable_files_whose_names_are_no_text_are_named(tmp_path):
+    make_folder(tmp_path / "images", 6, classes=1)
+    (tmp_path / "images" / "class 0" / "b\udce9.png").write_bytes(b"x")
+    note = run(tmp_path / "images", tmp_path / "out", allow_unreadable=0.5)
+    assert len(note.unreadable) == 1 and note.unreadable[0].startswith("class 0/b\\xe9.png: ")
+    assert open_store(tmp_path / "out" / "train.store").digest == note.digest
 
 
 # Datasets and stores
@@ -390,7 +407,47 @@ def test_a_beton_has_the_images_of_the_store(validated, tmp_path):
         assert (one.digest, one.unreadable, one.shape) == (other.digest, other.unreadable, other.shape)
         assert torch.equal(found.images[0 : len(found)], stored.images) and torch.equal(found.labels, stored.labels)
         assert found.label_sets == stored.label_sets and found.digest == stored.digest
-    with pytest.raises(InputError, match=r"test\.beton'?: is there already"):
-        convert(folder, tmp_path / "out", to="beton", **options)
+    with pytest.raises(InputError, match=r"test\.beton'?: is there already, with resolution 16, not 8"):
+        convert(folder, tmp_path / "out", to="beton", **options | {"resolution": 8})
     again = convert(tmp_path / "out" / "test.beton", tmp_path / "back", progress=False)
     assert again[0].digest == stores[1].digest
+
+
+@pytest.mark.ffcv
+def test_killed_between_two_betons_the_same_call_goes_on(validated, tmp_path, monkeypatch):
+    folder, _ = validated
+    options = {"resolution": 16, "workers": 1, "allow_unreadable": 0.2, "progress": False}
+    stores = convert(folder, tmp_path / "stores", **options)
+    out, rmtree = tmp_path / "out", shutil.rmtree
+    for between in (".test.beton.store", ".train.beton.store"):
+
+        def stop(path, *arguments, between=between, **more):
+            if path == out / between:
+                raise KeyboardInterrupt
+            rmtree(path, *arguments, **more)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(shutil, "rmtree", stop)
+            convert(folder, out, to="beton", **options)
+        assert (out / between).exists()
+    for _ in range(2):
+        betons = convert(folder, out, to="beton", **options)
+        assert [(each.digest, each.unreadable) for each in betons] == [
+            (each.digest, each.unreadable) for each in stores
+        ]
+        assert not list(out.glob(".*"))
+
+
+@pytest.mark.ffcv
+def test_of_gray_images_a_beton_has_three_channels_and_the_report_says_so(tmp_path):
+    for made in convert("digits", tmp_path, to="beton", progress=False):
+        found = load(f"beton:{tmp_path}", made.split)
+        assert made.shape == (len(found), 3, 8, 8) and made.digest == found.digest
+
+
+@pytest.mark.ffcv
+def test_a_beton_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "test.beton").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"test\.beton'?: is there already"):
+        convert("digits", tmp_path, to="beton", progress=False)
+    assert (tmp_path / "test.beton").read_bytes() == b"x"

@@ -1,4 +1,5 @@
 import io
+import struct
 import warnings
 
 import numpy as np
@@ -74,6 +75,16 @@ def test_modes():
     assert np.array_equal(decoded(few), channels_first(np.asarray(few.convert("RGB"))))
     cyan = Image.new("CMYK", (40, 40), (255, 0, 0, 0))
     assert decoded(cyan, kind="TIFF")[:, 0, 0].tolist() == [0, 255, 255]
+
+
+def test_twelve_bits_and_sixteen_of_other_formats():
+    """Files written by hand: of 2x2 pixels, 12 bits packed in TIFF, two bytes each in PGM."""
+    tags = [(256, 2), (257, 2), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 2), (279, 6)]
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
+    tiff = struct.pack("<2sHI", b"II", 42, 16) + bytes.fromhex("fff80301247f0000") + struct.pack("<H", 9) + entries
+    assert decode_image(tiff + bytes(4), 2)[0].tolist() == [[0xFF, 0x80], [0x01, 0x47]]
+    pgm = b"P5 2 2 65535\n" + bytes.fromhex("ffff 80ff 0100 47f0")
+    assert decode_image(pgm, 2)[2].tolist() == [[0xFF, 0x80], [0x01, 0x47]]
 
 
 def test_transparency_leaves_the_color_below():

@@ -102,6 +102,13 @@ def test_an_identity_of_a_part_is_known_without_reading(store, monkeypatch):
     assert len({opened.identity, part.identity, dataclasses.replace(part, labels=part.labels.flip(0)).identity}) == 3
 
 
+def test_an_identity_does_not_depend_on_whether_the_digest_was_asked_for_before(store):
+    # Several processes compare digests before they look for a checkpoint, one alone does not.
+    asked, alone = (open_store(store).select(torch.arange(20)) for _ in range(2))
+    assert asked.digest == alone.select(torch.arange(20)).digest
+    assert asked.identity == alone.identity
+
+
 def test_writing_to_the_images_leaves_the_file_alone(store):
     before = (store / "images.bin").read_bytes()
     (store / "images.bin").chmod(0o444)
@@ -162,6 +169,12 @@ def test_what_is_announced_is_what_is_read_and_once(store, monkeypatch):
     list(open_store(store).images.batches(arrays))
     # Of 0, 2 and 9 the first two lie one image apart.
     assert told == [(0, 3 * 144), (9 * 144, 144), (12 * 144, 144), (20 * 144, 2 * 144), (5 * 144, 144)]
+
+
+def test_images_of_one_byte_are_read(tmp_path):
+    opened = open_store(stored(dataset_of(7, (1, 1, 1)), tmp_path / "dots.store"))
+    batches = [np.arange(4), np.array([6, 0])]
+    assert all_equal(opened.images.batches(batches), [dataset_of(7, (1, 1, 1)).images[part] for part in batches])
 
 
 def test_a_selection_stays_where_it_is(store):
@@ -261,6 +274,13 @@ def test_what_else_is_kept(tmp_path):
     assert note.unreadable == ("x.png",)
 
 
+@pytest.mark.parametrize("wrong", [4, -1])
+def test_sets_of_labels_that_are_no_classes_are_refused_before_anything_is_there(tmp_path, wrong):
+    with pytest.raises(InputError, match=f"label_sets run from .*{wrong}.*expected 0 to 3 for 4 classes"):
+        stored(dataset_of(3), tmp_path / "a.store", label_sets=[{1, 2}, {wrong}, {3}])
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -273,6 +293,8 @@ def test_what_else_is_kept(tmp_path):
         (lambda store: (store / "store.json").unlink(), "store.json: missing"),
         (lambda store: (store / "store.json").write_text("{"), "store.json: expected JSON"),
         (lambda store: (store / "store.json").write_text("[]"), "store.json: expected a JSON object"),
+        (lambda store: edit(store, format=1, sums=float("nan")), "store.json: its content is not what was written"),
+        (lambda store: edit(store, name="\ud800"), "store.json: its content is not what was written"),
         (lambda store: edit(store, format=2), "store.json: format 2: expected 1"),
         (lambda store: edit(store, split="test"), "store.json: its content is not what was written"),
     ],

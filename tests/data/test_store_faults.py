@@ -171,6 +171,18 @@ def test_a_file_that_is_cut_while_it_is_read_is_named_where_it_is_read(tmp_path)
     assert "mlptheory-prefetch" not in [thread.name for thread in threading.enumerate()]
 
 
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="the system has no such read")
+def test_a_disk_that_fails_is_an_error_that_names_the_file(tmp_path, monkeypatch):
+    opened = open_store(stored(tmp_path / "a.store"))
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(OSError, match=r"Input/output error.*images\.bin"):
+        list(Loader(opened, batch_size=2).batches(0))
+
+
 def test_a_file_larger_than_the_memory_opens(tmp_path):
     path, n = tmp_path / "images.bin", 2**41 // 4096
     with path.open("wb") as file:

@@ -1,4 +1,6 @@
 import copy
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -125,3 +127,17 @@ def test_the_head_alone_and_other_precisions_have_no_copies():
     assert Run(recipe, examples, "cpu", "bfloat16").copies is not None
     assert Run(replace(recipe, precision="float32"), examples, "cpu", "float32").copies is None
     assert Run(replace(recipe, trained="head"), examples, "cpu", "bfloat16").copies is None
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_that_is_over_is_freed_at_once(precision):
+    recipe = replace(_recipe(OPTIMIZERS["lion"]), precision=precision)
+    run = Run(recipe, prepare_examples(recipe.data, recipe.seed), "cpu", precision)
+    run.take_step(next(iter(run.loader.batches(0))))
+    held = [weakref.ref(run), weakref.ref(run.loader), weakref.ref(run.model)]
+    gc.disable()
+    try:
+        del run
+        assert [each() for each in held] == [None] * 3
+    finally:
+        gc.enable()

@@ -215,6 +215,9 @@ class Run(Setting):
 
     def _look(self, due: Sequence[Observer]) -> None:
         if due:
+            if self.copies is not None:
+                # An observer finds the last step's gradients where every other run has them.
+                self.copies.hand_over()
             optimizer_state = self.optimizer.state_dict()
             self.history += self.look(due, self.model, optimizer_state, self.step, self.epoch, self.history)
         self._tell_history()

@@ -225,6 +225,7 @@ def test_processes_hear_what_the_others_say(three):
         assert heard["shared"] == "from 0"
         assert heard["nothing"] == ""
         assert heard["gathered"] == ["", "é", "éé"]
+        assert heard["gathered nothing"] == ["", "", ""]
         assert heard["first"] == ("done" if rank == 0 else None)
         assert heard["refused"] == "no such folder"
         sums, half, ranks = heard["sums"]

@@ -44,7 +44,7 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch | None:
     Raises
     ------
     InputError
-        If what it says is no number.
+        If what it says is no number, or one that cannot be.
 
     Examples
     --------
@@ -56,9 +56,12 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch | None:
     told = os.environ if environment is None else environment
     if any(name not in told for name in _NEEDED):
         return None
-    rank, size = _number(told, "RANK"), _number(told, "WORLD_SIZE")
-    local_size = _number(told, "LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in told else size
-    local_rank = _number(told, "LOCAL_RANK") if "LOCAL_RANK" in told else rank
+    size = _number(told, "WORLD_SIZE", 1)
+    # One too many would be waited for, half an hour long.
+    rank = _number(told, "RANK", 0, size - 1)
+    _number(told, "MASTER_PORT", 0, 65_535)
+    local_size = _number(told, "LOCAL_WORLD_SIZE", 1) if "LOCAL_WORLD_SIZE" in told else size
+    local_rank = _number(told, "LOCAL_RANK", 0) if "LOCAL_RANK" in told else rank
     return Launch(rank, size, local_rank, local_size)
 
 
@@ -91,8 +94,13 @@ def refuse_several_processes(what: str, size: int | None = None) -> None:
         )
 
 
-def _number(told: Mapping[str, str], name: str) -> int:
+def _number(told: Mapping[str, str], name: str, low: int, high: int | None = None) -> int:
+    allowed = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+    refusal = InputError(f"{name} = {told[name]!r} in the environment: expected {allowed}")
     try:
-        return int(told[name])
+        number = int(told[name])
     except ValueError as error:
-        raise InputError(f"{name} = {told[name]!r} in the environment: expected an integer") from error
+        raise refusal from error
+    if number < low or (high is not None and number > high):
+        raise refusal
+    return number

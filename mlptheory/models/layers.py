@@ -27,7 +27,9 @@ class Dense(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (N, fan_in) to (N, fan_out)."""
-        if self.weight.dtype == torch.bfloat16 and x.dim() == 2 and x.device.type == "cpu":
+        # Only where autocast would cast the inputs too, as training does: a model in bfloat16 is torch's own elsewhere.
+        is_cast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if is_cast and self.weight.dtype == torch.bfloat16 and x.dim() == 2:
             return bfloat16.linear(x.to(torch.bfloat16), self.weight, self.bias)
         return super().forward(x)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,8 @@ class Run(Setting):
         elif self.precision == "bfloat16" and recipe.model.parsed.family in FAMILIES:
             # What else a model that is not built in does with a weight, nobody knows.
             self.copies = WeightCopies(self.model)
-            self.logits = self._logits_by_copies
+            # Not a method of this run, which would hold itself and its images until a collector comes.
+            self.logits = partial(_logits_by_copies, self.model, self.copies)
         copies = self.copies if self._gradients_stay_with_copies else None
         self.optimizer = build_optimizer(self.model, recipe.optimizer, multipliers, copies)
         self.exchange = Exchange(self.model, self.world)
@@ -112,10 +114,6 @@ class Run(Setting):
 
     def _zero(self) -> torch.Tensor:
         return torch.zeros((), dtype=weight_dtype(self.precision), device=self.device)
-
-    def _logits_by_copies(self, inputs: torch.Tensor) -> torch.Tensor:
-        # No weight of a copy is shared, and the search for such takes as long as a small layer.
-        return functional_call(self.model, self.copies.current(), (inputs,), tie_weights=False)
 
     @property
     def _gradients_stay_with_copies(self) -> bool:
@@ -216,6 +214,9 @@ class Run(Setting):
 
     def _look(self, due: Sequence[Observer]) -> None:
         if due:
+            if self.copies is not None:
+                # An observer finds the last step's gradients where every other run has them.
+                self.copies.hand_over()
             optimizer_state = self.optimizer.state_dict()
             self.history += self.look(due, self.model, optimizer_state, self.step, self.epoch, self.history)
         self._tell_history()
@@ -248,6 +249,11 @@ class Run(Setting):
         self.processes = [*state["processes"], self.world.size]
         self.earlier_s = state["seconds"]
         self._tell_history()
+
+
+def _logits_by_copies(model: nn.Module, copies: WeightCopies, inputs: torch.Tensor) -> torch.Tensor:
+    # No weight of a copy is shared, and the search for such takes as long as a small layer.
+    return functional_call(model, copies.current(), (inputs,), tie_weights=False)
 
 
 def train(

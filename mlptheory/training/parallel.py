@@ -281,7 +281,8 @@ def _message_device() -> torch.device:
 
 
 def _bytes(content: bytes, device: torch.device) -> torch.Tensor:
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8).to(device) if content else torch.empty(0)
+    found = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
+    return found.to(device)
 
 
 def _cut(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:

@@ -24,9 +24,21 @@ def test_a_part_of_it_is_no_launch(missing):
     assert launched({name: value for name, value in TORCHRUN.items() if name != missing}) is None
 
 
-def test_what_is_no_number_is_refused():
-    with pytest.raises(InputError, match="WORLD_SIZE = 'two' in the environment: expected an integer"):
-        launched({**TORCHRUN, "WORLD_SIZE": "two"})
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("WORLD_SIZE", "two", "of at least 1"),
+        ("WORLD_SIZE", "0", "of at least 1"),
+        ("RANK", "4", "from 0 to 3"),
+        ("RANK", "-1", "from 0 to 3"),
+        ("MASTER_PORT", "http", "from 0 to 65535"),
+        ("LOCAL_WORLD_SIZE", "0", "of at least 1"),
+        ("LOCAL_RANK", "", "of at least 0"),
+    ],
+)
+def test_what_cannot_be_is_refused(name, value, expected):
+    with pytest.raises(InputError, match=f"^{name} = '{value}' in the environment: expected an integer {expected}$"):
+        launched({**TORCHRUN, name: value})
 
 
 def test_what_runs_as_one_process_refuses_several(monkeypatch):

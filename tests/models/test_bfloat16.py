@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mlptheory.models import bfloat16, build
 from mlptheory.models.bfloat16 import linear, transposed
 
 
@@ -52,3 +53,18 @@ def test_the_transpose_lies_in_order(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)).bfloat16()
     found = transposed(matrix)
     assert found.is_contiguous() and torch.equal(found, matrix.t())
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_a_model_in_bfloat16_outside_of_autocast_is_torchs(monkeypatch):
+    model = build("B-1/Wi-32", image_size=4, num_classes=5, seed=0).to(torch.bfloat16)
+    inputs = torch.randn(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(RuntimeError, match="must have the same dtype"):
+        model(inputs)
+    logits, slope = torch.func.jvp(model, (inputs.bfloat16(),), (inputs.bfloat16(),))
+    assert logits.shape == slope.shape == (3, 5) and slope.abs().sum() > 0
+    calls = []
+    monkeypatch.setattr(bfloat16, "linear", lambda *arguments: calls.append(1) or linear(*arguments))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(model(inputs.bfloat16()), logits)
+    assert len(calls) == 4

@@ -78,6 +78,7 @@ def talk(world):
         "shared": world.share(f"from {world.rank}".encode()).decode(),
         "nothing": world.share(b"").decode(),
         "gathered": world.gather("é" * world.rank),
+        "gathered nothing": world.gather(""),
         "first": world.first(lambda: "done"),
     }
     try:

@@ -1,4 +1,6 @@
 import copy
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -8,7 +10,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from mlptheory.models import ModelConfig, bfloat16, build, lr_multipliers
-from mlptheory.training import BudgetConfig, OptimizerConfig, Recipe, build_optimizer, prepare_examples
+from mlptheory.training import (
+    BudgetConfig,
+    Observer,
+    OptimizerConfig,
+    Recipe,
+    build_optimizer,
+    observers,
+    prepare_examples,
+)
 from mlptheory.training.copies import WeightCopies
 from mlptheory.training.loop import Run
 from mlptheory.training.losses import example_losses
@@ -125,3 +135,37 @@ def test_the_head_alone_and_other_precisions_have_no_copies():
     assert Run(recipe, examples, "cpu", "bfloat16").copies is not None
     assert Run(replace(recipe, precision="float32"), examples, "cpu", "float32").copies is None
     assert Run(replace(recipe, trained="head"), examples, "cpu", "bfloat16").copies is None
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_that_is_over_is_freed_at_once(precision):
+    recipe = replace(_recipe(OPTIMIZERS["lion"]), precision=precision)
+    run = Run(recipe, prepare_examples(recipe.data, recipe.seed), "cpu", precision)
+    run.take_step(next(iter(run.loader.batches(0))))
+    held = [weakref.ref(run), weakref.ref(run.loader), weakref.ref(run.model)]
+    gc.disable()
+    try:
+        del run
+        assert [each() for each in held] == [None] * 3
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_observer_finds_the_gradients_of_the_last_step(name, monkeypatch):
+    seen = []
+    monkeypatch.setattr(observers, "_entries", dict(observers._entries))
+    observers.register("gradients")(
+        lambda state: seen.append([value.grad.clone() for value in state.model.parameters()]) or {}
+    )
+    recipe = _recipe(OPTIMIZERS[name])
+    runs = [Run(recipe, prepare_examples(recipe.data, recipe.seed), "cpu", "bfloat16") for _ in range(2)]
+    for _, batch in zip(range(3), runs[0].loader.batches(0), strict=False):
+        for run in runs:
+            run.take_step(batch)
+        runs[0].observe([Observer(name="gradients")], is_last=True)
+        for found, one, other in zip(seen[-1], *(run.model.parameters() for run in runs), strict=True):
+            copy_of_other = runs[1].copies.of(other)
+            expected = other.grad if other.grad is not None else copy_of_other.grad.float()
+            assert torch.equal(found, expected) and found.dtype == torch.float32
+            assert torch.equal(one, other)

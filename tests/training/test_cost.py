@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mlptheory.base import InputError
+from mlptheory.data import Dataset, datasets
 from mlptheory.models import ModelConfig, build, count_parameters
 from mlptheory.training import (
     BudgetConfig,
@@ -167,3 +168,18 @@ def test_counting_what_is_saved_leaves_no_tensor_behind():
     before = living()
     saved_for_backward_bytes(nn.Sequential(nn.Linear(7, 5), nn.ReLU()), torch.zeros(3, 7))
     assert living() == before
+
+
+def test_a_part_of_a_test_set_with_sets_of_labels_is_timed(monkeypatch):
+    def load(split, root):
+        n = 2050
+        sets = None if split == "train" else tuple(frozenset({index % 2}) for index in range(n))
+        images = torch.arange(n * 4, dtype=torch.int64).remainder(256).to(torch.uint8).view(n, 1, 2, 2)
+        return Dataset(
+            name="sets", split=split, images=images, labels=torch.arange(n) % 2, classes=("a", "b"), label_sets=sets
+        )
+
+    monkeypatch.setattr(datasets, "_entries", dict(datasets._entries))
+    datasets.register("sets of labels", summary="those of the test set")(load)
+    cost = estimate_cost(_recipe("sets of labels", batch_size=64), device="cpu", measured_steps=1)
+    assert cost.evaluation_s > 0

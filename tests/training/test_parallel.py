@@ -56,6 +56,18 @@ RECIPES = {
     "noise": replace(DROPPED, augmentation=Augmentation(flip=True, as_noise=True), loss="squared_error"),
     "diverging": replace(DROPPED, optimizer=OptimizerConfig(name="sgd", lr=1e12), precision="float32"),
 }
+# Two processes add what two backward passes of half the rows add: the same numbers in the same order.
+HALVED = {
+    f"{name}, clipped at {clip_norm}": replace(
+        DROPPED,
+        data=DataConfig(n=64),
+        optimizer=OptimizerConfig(name=name, lr=1e-2, weight_decay=0.1, clip_norm=clip_norm),
+        budget=BudgetConfig(amount=2, batch_size=16),
+        precision="bfloat16",
+    )
+    for name in ("lion", "adamw", "sgd")
+    for clip_norm in (None, 0.5)
+}
 TOLERANCES = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 1e-2}
 NORMALIZATIONS = [
     ((5, 3), {}),
@@ -111,6 +123,7 @@ def two(tmp_path_factory):
     recipe = DROPPED.to_plain()
     jobs = {
         **plain_jobs(RECIPES),
+        **{name: {"do": "train", "recipe": recipe.to_plain()} for name, recipe in HALVED.items()},
         **{what: {"do": "refuse", "recipe": recipe, "what": what} for what in ("recipe", "data", "ensemble", "device")},
         "lose": {"do": "lose", "recipe": recipe, "step": STEP, "checkpoint": str(folder / "run.pt")},
     }
@@ -156,6 +169,15 @@ def test_two_processes_come_to_what_one_comes_to(two, name):
     assert all(torch.equal(value, second[name]["weights"][key]) for key, value in first[name]["weights"].items())
     assert first[name]["history"] == second[name]["history"]
     assert first[name]["processes"] == [2]
+
+
+@pytest.mark.parametrize("name", HALVED)
+def test_two_processes_come_to_the_bits_of_two_backward_passes_of_half_the_rows(two, name):
+    _, first, second, _ = two
+    trained = alone(replace(HALVED[name], budget=replace(HALVED[name].budget, microbatch=8)))
+    for key, value in trained.model.state_dict().items():
+        assert torch.equal(first[name]["weights"][key], value), key
+        assert torch.equal(second[name]["weights"][key], value), key
 
 
 @pytest.mark.parametrize("name", ["batch normalization", "dropout"])
@@ -225,6 +247,7 @@ def test_processes_hear_what_the_others_say(three):
         assert heard["shared"] == "from 0"
         assert heard["nothing"] == ""
         assert heard["gathered"] == ["", "é", "éé"]
+        assert heard["gathered nothing"] == ["", "", ""]
         assert heard["first"] == ("done" if rank == 0 else None)
         assert heard["refused"] == "no such folder"
         sums, half, ranks = heard["sums"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 from pathlib import Path
@@ -79,3 +80,16 @@ def refused(capsys):
         return shown.err
 
     return run
+
+
+@pytest.fixture
+def living_tensors():
+    """Count the tensors that are alive once what nobody holds has been collected."""
+    import torch
+
+    def count() -> int:
+        gc.collect()
+        # Some objects of other libraries fail when their class is asked for.
+        return sum(issubclass(type(found), torch.Tensor) for found in gc.get_objects())
+
+    return count

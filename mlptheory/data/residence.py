@@ -59,8 +59,8 @@ class StreamedPixels:
 
     def batches(self, parts: Sequence[np.ndarray], in_order: bool = False) -> Iterator[torch.Tensor]:
         """Yield the bytes of each array of indices, shape (n, C * H * W)."""
-        sent = self._sent_to_gpu(parts) if self._device.type == "cuda" else self._sent(parts)
-        with closing(prefetched(sent, _AHEAD)) as ready:
+        arriving = self._sent_to_gpu(parts) if self._device.type == "cuda" else self._sent(parts)
+        with closing(prefetched(arriving, _AHEAD)) as ready:
             for pixels, has_arrived in ready:
                 if has_arrived is not None:
                     now = torch.cuda.current_stream(self._device)

@@ -1,6 +1,5 @@
 """After every measure of a model, the model and torch are as they were before."""
 
-import gc
 import inspect
 import tempfile
 
@@ -224,16 +223,10 @@ def test_what_is_returned_says_its_convention(name):
         assert len(found.convention) > 20
 
 
-def _living_tensors():
-    gc.collect()
-    # Some objects of other libraries fail when their class is asked for.
-    return sum(issubclass(type(found), torch.Tensor) for found in gc.get_objects())
-
-
 @pytest.mark.parametrize("name", CALLS)
-def test_no_tensor_stays_behind(name):
+def test_no_tensor_stays_behind(name, living_tensors):
     model, images, labels = _model(name)
     CALLS[name](model, images, labels)
-    before = _living_tensors()
+    before = living_tensors()
     CALLS[name](model, images, labels)
-    assert _living_tensors() == before
+    assert living_tensors() == before

@@ -1,5 +1,3 @@
-import gc
-
 import pytest
 import torch
 from torch import nn
@@ -158,16 +156,12 @@ def test_an_ensemble_that_cannot_be_trained_has_no_cost():
         estimate_cost(recipe, device="cpu", members=0)
 
 
-def test_counting_what_is_saved_leaves_no_tensor_behind():
-    def living():
-        gc.collect()
-        return sum(issubclass(type(found), torch.Tensor) for found in gc.get_objects())
-
+def test_counting_what_is_saved_leaves_no_tensor_behind(living_tensors):
     # A ReLU saves its own output.
     saved_for_backward_bytes(nn.Sequential(nn.Linear(7, 5), nn.ReLU()), torch.zeros(3, 7))
-    before = living()
+    before = living_tensors()
     saved_for_backward_bytes(nn.Sequential(nn.Linear(7, 5), nn.ReLU()), torch.zeros(3, 7))
-    assert living() == before
+    assert living_tensors() == before
 
 
 def test_a_part_of_a_test_set_with_sets_of_labels_is_timed(monkeypatch):

@@ -1,6 +1,8 @@
 """What the pipeline is compared with: the authors' design (Bachmann et al. 2023), by FFCV's pipeline or torch's."""
 
+import contextlib
 import math
+import queue
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -68,7 +70,20 @@ def ffcv_batches(
             ],
         },
     )
-    return lambda: iter(loader)
+
+    def epoch() -> Iterator[Theirs]:
+        batches = iter(loader)
+        try:
+            yield from batches
+        finally:
+            # Its thread computes with torch too. While it lives, OpenMP counts more threads than cores and lets all of
+            # them sleep between two operations, the next way's as well.
+            batches.close()
+            while batches.is_alive():
+                with contextlib.suppress(queue.Empty):
+                    batches.output_queue.get(timeout=0.1)
+
+    return epoch
 
 
 class _Normalize(nn.Module):

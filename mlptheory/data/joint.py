@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mlptheory.data.loader import Batch, Loader, _Draws
+from mlptheory.data.resampling import Taps
 from mlptheory.data.sending import sent
 
 
@@ -89,7 +90,10 @@ def _joined(draws: Sequence[_Draws], size: int) -> _Draws:
     )
 
 
-def _joined_matrices(matrices: Sequence[torch.Tensor | None], size: int) -> torch.Tensor | None:
+def _joined_matrices(matrices: Sequence[torch.Tensor | Taps | None], size: int) -> torch.Tensor | Taps | None:
     if matrices[0] is None:
         return None
+    if isinstance(matrices[0], Taps):
+        parts = zip(*(one.expand(size) for one in matrices), strict=True)
+        return Taps(*(torch.cat(part) for part in parts))
     return torch.cat([one.expand(size, -1, -1) for one in matrices])

@@ -23,6 +23,7 @@ from mlptheory.data.normalization import Normalization
 from mlptheory.data.operators import apply_operator
 from mlptheory.data.orders import ORDERS
 from mlptheory.data.permutation import pixel_permutation
+from mlptheory.data.resampling import Taps, can_resample, resampled
 from mlptheory.data.residence import ResidentPixels, StreamedPixels
 from mlptheory.data.sending import sent
 from mlptheory.data.sharding import Shard, shard, share
@@ -32,8 +33,8 @@ from mlptheory.data.spatial import RandomOperators
 class _Draws(NamedTuple):
     """What is done at random to the examples of one batch: operators on rows and columns, MixUp's weights, noise."""
 
-    rows: torch.Tensor | None
-    columns: torch.Tensor | None
+    rows: torch.Tensor | Taps | None
+    columns: torch.Tensor | Taps | None
     weights: np.ndarray | None
     noise: torch.Tensor | None
 
@@ -143,7 +144,13 @@ class Loader:
         size = (height, width) if image_size is None else (image_size, image_size)
         self.input_shape = (channels, *size)
         self._operators = RandomOperators(
-            self.augmentation, (height, width), size, seed=seed, device=self.device, dtype=dtype
+            self.augmentation,
+            (height, width),
+            size,
+            seed=seed,
+            device=self.device,
+            dtype=dtype,
+            sparse=can_resample(self.device, dtype) and not self.augmentation.as_noise,
         )
         self._resizing = RandomOperators(
             Augmentation(), (height, width), size, seed=seed, device=self.device, dtype=dtype
@@ -326,6 +333,18 @@ class Loader:
 
     def _inputs(self, pixels: torch.Tensor, draws: _Draws, weights: torch.Tensor | None, members: int) -> torch.Tensor:
         """Make normalized, moved and mixed images of bytes."""
+        if self._operators.sparse and (self._moves or weights is not None):
+            return resampled(
+                pixels,
+                draws.rows,
+                draws.columns,
+                shape_in=self.dataset.image_shape,
+                shape_out=self.input_shape,
+                scale=self._scale,
+                offset=self._offset,
+                weights=weights,
+                members=members,
+            )
         if self.device.type == "cpu" and draws.noise is None and (self._moves or weights is not None):
             shape = torch.Size((len(pixels), *self.input_shape))
             return made_in_parts(lambda rows: self._moved(pixels[rows], draws, rows), shape, weights, members)

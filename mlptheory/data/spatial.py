@@ -12,10 +12,13 @@ from mlptheory.base.random import uniform
 from mlptheory.data.augmentation import Augmentation
 from mlptheory.data.crops import random_resized_crop_boxes
 from mlptheory.data.operators import crop_resize_matrix, resize_matrix, shift_matrix
+from mlptheory.data.resampling import Taps, taps_of_resizing
 from mlptheory.data.sending import sent
 
 # Above this, matrices of all windows would cost more memory than they save time.
 _BANK_BYTES = 128 * 2**20
+# Windows whose matrices are written out at a time, to take their few numbers.
+_NUMBERS = 2**21
 
 
 class RandomOperators:
@@ -33,6 +36,8 @@ class RandomOperators:
         Where the matrices are wanted.
     dtype : torch.dtype
         Of the matrices.
+    sparse : bool
+        Whether `draw` returns their few numbers (`Taps`), if there is room for those of all windows.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class RandomOperators:
         seed: int,
         device: torch.device,
         dtype: torch.dtype,
+        sparse: bool = False,
     ) -> None:
         self.augmentation = augmentation
         self.size_in, self.size_out = size_in, size_out
@@ -52,6 +58,7 @@ class RandomOperators:
         cropped = augmentation.crop_scale is not None
         self._rows = _Axis(size_in[0], size_out[0], cropped, False, augmentation, **arguments)
         self._columns = _Axis(size_in[1], size_out[1], cropped, augmentation.flip, augmentation, **arguments)
+        self.sparse = sparse and self._rows.has_room_for_taps and self._columns.has_room_for_taps
 
     def reseeded(self, seed: int) -> RandomOperators:
         """Return the same operators under another seed, sharing their tables."""
@@ -59,7 +66,9 @@ class RandomOperators:
         other.seed = seed
         return other
 
-    def draw(self, epoch: int, examples: np.ndarray) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def draw(
+        self, epoch: int, examples: np.ndarray
+    ) -> tuple[torch.Tensor | Taps | None, torch.Tensor | Taps | None]:
         """Return the matrices for rows and columns of each example.
 
         Parameters
@@ -72,7 +81,7 @@ class RandomOperators:
         Returns
         -------
         rows, columns : Tensor, shape (B or 1, h, H) and (B or 1, w, W), or None
-            None stands for the identity.
+            None stands for the identity. Where `sparse`, as `Taps`.
         """
         augmentation = self.augmentation
         boxes = flips = shifts = None
@@ -85,14 +94,11 @@ class RandomOperators:
         if augmentation.shift:
             draws = uniform(self.seed, "shift", epoch, examples, 2)
             shifts = np.floor(draws * (2 * augmentation.shift + 1)).astype(np.int64) - augmentation.shift
-        return (
-            self._rows.matrices(
-                None if boxes is None else boxes[:, 0::2], None, None if shifts is None else shifts[:, 0]
-            ),
-            self._columns.matrices(
-                None if boxes is None else boxes[:, 1::2], flips, None if shifts is None else shifts[:, 1]
-            ),
-        )
+        rows, columns = (None, None) if boxes is None else (boxes[:, 0::2], boxes[:, 1::2])
+        down, right = (None, None) if shifts is None else shifts.T
+        if self.sparse:
+            return self._rows.taps(rows, None, down), self._columns.taps(columns, flips, right)
+        return self._rows.matrices(rows, None, down), self._columns.matrices(columns, flips, right)
 
 
 class _Axis:
@@ -126,12 +132,9 @@ class _Axis:
     def _crop_and_flip(self, windows: np.ndarray | None, flips: np.ndarray | None) -> torch.Tensor | None:
         if windows is None and flips is None:
             return None if self.size_in == self.size_out else self._bank[:1]
-        flip = 0 if flips is None else flips.astype(np.int64)
-        if windows is None:
-            return self._fetch(self._bank, flip)
+        if windows is None or self._tabulated:
+            return self._fetch(self._bank, self._places(windows, flips))
         starts, lengths = windows.T
-        if self._tabulated:
-            return self._fetch(self._bank, flip * self._window_count + self._window_index[starts, lengths])
         matrices = crop_resize_matrix(
             sent(starts.copy(), self.device),
             sent(lengths.copy(), self.device),
@@ -142,6 +145,22 @@ class _Axis:
         if flips is None:
             return matrices
         return torch.where(sent(flips, self.device)[:, None, None], matrices.flip(1), matrices)
+
+    def taps(self, windows: np.ndarray | None, flips: np.ndarray | None, shifts: np.ndarray | None) -> Taps | None:
+        """Return what `matrices` returns, by the numbers that are not 0."""
+        found = None
+        if windows is not None or flips is not None:
+            found = self._tap_bank.select(sent(self._places(windows, flips), self.device))
+        elif self.size_in != self.size_out or shifts is not None:
+            found = self._tap_bank.select(torch.zeros(1, dtype=torch.int64))
+        if shifts is not None:
+            found = found.shifted(sent(shifts.copy(), self.device), self.augmentation.shift_mode == "cyclic")
+        return found
+
+    def _places(self, windows: np.ndarray | None, flips: np.ndarray | None) -> np.ndarray:
+        """Return the positions in a table of windows and flips."""
+        flip = 0 if flips is None else flips.astype(np.int64)
+        return flip if windows is None else flip * self._window_count + self._window_index[tuple(windows.T)]
 
     def _fetch(self, bank: torch.Tensor, indices: np.ndarray) -> torch.Tensor:
         return bank.index_select(0, sent(np.asarray(indices), self.device))
@@ -154,6 +173,12 @@ class _Axis:
     def _tabulated(self) -> bool:
         size = self._window_count * (1 + self.flipped) * self.size_in * self.size_out * self.dtype.itemsize
         return size <= _BANK_BYTES
+
+    @property
+    def has_room_for_taps(self) -> bool:
+        """Whether the numbers of all windows can be tabulated."""
+        in_a_row = 1 + taps_of_resizing(self.size_in, self.size_out)
+        return 4 * self._window_count * (1 + self.flipped) * self.size_out * in_a_row <= _BANK_BYTES
 
     @cached_property
     def _window_index(self) -> np.ndarray:
@@ -177,6 +202,21 @@ class _Axis:
         else:
             bank = resize_matrix(self.size_in, self.size_out, dtype=self.dtype)[None]
         return (torch.cat([bank, bank.flip(1)]) if self.flipped else bank).to(self.device)
+
+    @cached_property
+    def _tap_bank(self) -> Taps:
+        count = taps_of_resizing(self.size_in, self.size_out)
+        if self.cropped:
+            at_a_time = max(1, _NUMBERS // (self.size_in * self.size_out))
+            windows = (torch.from_numpy(values).split(at_a_time) for values in self._windows)
+            parts = [
+                Taps.of(crop_resize_matrix(*part, self.size_in, self.size_out, dtype=self.dtype), count)
+                for part in zip(*windows, strict=True)
+            ]
+        else:
+            parts = [Taps.of(resize_matrix(self.size_in, self.size_out, dtype=self.dtype)[None], count)]
+        parts += [part.flipped() for part in parts] if self.flipped else []
+        return Taps(*(torch.cat(own) for own in zip(*parts, strict=True)))
 
     @cached_property
     def _shift_bank(self) -> torch.Tensor:

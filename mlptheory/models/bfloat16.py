@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
+from pathlib import Path
+
 import torch
 from torch.nn import functional as F
+
+from mlptheory.base.native import compiled
 
 _COLUMNS = 256
 
@@ -42,9 +48,34 @@ def linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> to
 
 
 def transposed(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the transpose in fresh memory, some columns at a time: rows of many numbers lie too far apart."""
+    """Return the transpose of a matrix in bfloat16, in fresh memory."""
     found = matrix.new_empty(matrix.shape[::-1])
+    library = _library()
+    if library is not None and _is_plain(matrix):
+        library.transpose(matrix.data_ptr(), found.data_ptr(), *matrix.shape, torch.get_num_threads())
+        return found
+    # Some columns at a time: rows of many numbers lie too far apart.
     for first in range(0, matrix.shape[1], _COLUMNS):
         columns = matrix[:, first : first + _COLUMNS].contiguous()
         found[first : first + _COLUMNS].copy_(columns.t())
     return found
+
+
+def _is_plain(matrix: torch.Tensor) -> bool:
+    """Whether an address says all of a matrix: nothing is to be differentiated, and none stands for several."""
+    if torch.is_grad_enabled() or matrix.device.type != "cpu" or not matrix.is_contiguous():
+        return False
+    try:
+        return matrix.data_ptr() != 0
+    except RuntimeError:
+        # Of a tensor under torch.func.vmap.
+        return False
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    library = compiled(Path(__file__).with_name("transposition.c"))
+    if library is not None:
+        pointers, sizes = [ctypes.c_void_p] * 2, [ctypes.c_ssize_t] * 2
+        library.transpose.argtypes, library.transpose.restype = [*pointers, *sizes, ctypes.c_int], None
+    return library

@@ -1,0 +1,173 @@
+"""Images moved by the few numbers in each row of a crop's, a flip's or a shift's matrix, in compiled code."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from mlptheory.base.native import compiled
+
+
+class Taps(NamedTuple):
+    """Matrices of one axis, of shape (h, H) each, by the few numbers that are not 0 in a row.
+
+    Attributes
+    ----------
+    starts : Tensor of int32, shape (B, h)
+        The column of each row's first number.
+    weights : Tensor of float32, shape (B, K, h)
+        The K numbers from there on.
+    """
+
+    starts: torch.Tensor
+    weights: torch.Tensor
+
+    @staticmethod
+    def of(matrices: torch.Tensor, count: int) -> Taps:
+        """Take the numbers of matrices, shape (B, h, H), that have no more than `count` side by side in a row."""
+        first = (matrices != 0).to(torch.uint8).argmax(dim=2).clamp(max=matrices.shape[2] - count)
+        weights = matrices.gather(2, first[:, :, None] + torch.arange(count))
+        return Taps(first.to(torch.int32), weights.to(torch.float32).mT.contiguous())
+
+    def flipped(self) -> Taps:
+        """Return the matrices whose rows come in the other order."""
+        return Taps(self.starts.flip(1), self.weights.flip(2))
+
+    def select(self, indices: torch.Tensor) -> Taps:
+        """Return the matrices with these indices, shape (B,)."""
+        return Taps(self.starts.index_select(0, indices), self.weights.index_select(0, indices))
+
+    def shifted(self, offsets: torch.Tensor, cyclic: bool) -> Taps:
+        """Return matrices whose row i is row i - offset of these, cyclic or of zeros outside; offsets of shape (B,)."""
+        batch, size = len(offsets), self.starts.shape[1]
+        sources = torch.arange(size) - offsets[:, None]
+        inside = (sources >= 0) & (sources < size)
+        sources = sources % size
+        weights = self.weights.expand(batch, -1, -1).gather(2, sources[:, None].expand(-1, self.weights.shape[1], -1))
+        if not cyclic:
+            weights = weights * inside[:, None]
+        return Taps(self.starts.expand(batch, -1).gather(1, sources), weights.contiguous())
+
+    def expand(self, batch: int) -> Taps:
+        """Return one matrix for each of a batch."""
+        return Taps(self.starts.expand(batch, -1), self.weights.expand(batch, -1, -1))
+
+
+def taps_of_resizing(size_in: int, size_out: int) -> int:
+    """Return how many pixels an output pixel of a resized window of up to `size_in` looks at, at most.
+
+    Examples
+    --------
+    >>> taps_of_resizing(64, 64), taps_of_resizing(96, 64)
+    (2, 3)
+    """
+    return min(size_in, math.ceil(2 * max(1.0, size_in / size_out)))
+
+
+class _Axis(ctypes.Structure):
+    _fields_ = (
+        ("starts", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("count", ctypes.c_ssize_t),
+        ("stride", ctypes.c_ssize_t),
+        ("size_in", ctypes.c_ssize_t),
+        ("size_out", ctypes.c_ssize_t),
+    )
+
+
+def resampled(
+    pixels: torch.Tensor,
+    rows: Taps | None,
+    columns: Taps | None,
+    *,
+    shape_in: tuple[int, int, int],
+    shape_out: tuple[int, int, int],
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    weights: torch.Tensor | None,
+    members: int = 1,
+) -> torch.Tensor:
+    """Return images normalized, moved by R_y image R_xᵀ, and mixed each with the one before it.
+
+    Parameters
+    ----------
+    pixels : Tensor of uint8, shape (M·B, C·H·W)
+        On the CPU.
+    rows, columns : Taps or None
+        R_y and R_x of each image, or one for all; None leaves the axis as it is.
+    shape_in, shape_out : tuple (C, H, W)
+        Of an image before and after.
+    scale, offset : Tensor of float32, shape (S, 1)
+        A byte u becomes scale · u + offset; each serves C·H·W / S of an image's numbers, in order.
+    weights : Tensor of float32, shape (M·B,), or None
+        Of the image itself in its mixture; nothing is mixed if None.
+    members : int
+        M; the first image of each is mixed with its last.
+
+    Returns
+    -------
+    Tensor of float32, shape (M·B, C, h, w)
+        The arithmetic is in float32. An image's bits depend on its own bytes and draws and on those of the one that
+        is mixed in, and not on the number of threads.
+    """
+    n, threads = len(pixels), max(1, min(torch.get_num_threads(), len(pixels)))
+    found = torch.empty((n, *shape_out))
+    if not n:
+        return found
+    channels, height, width = shape_in
+    # Every array is named: what only an address stands for would be freed.
+    pixels, scale, offset = pixels.contiguous(), scale.contiguous(), offset.contiguous()
+    weights = None if weights is None else weights.to(torch.float32).contiguous()
+    kept = [None if taps is None else Taps(*(part.contiguous() for part in taps)) for taps in (rows, columns)]
+    axes = [_axis(*own) for own in zip(kept, shape_in[1:], shape_out[1:], strict=True)]
+    room = width + height * shape_out[2] + 2 * math.prod(shape_out)
+    scratch = torch.empty((threads, room))
+    _library().resample(
+        pixels.data_ptr(),
+        found.data_ptr(),
+        n,
+        channels,
+        *(ctypes.addressof(axis) for axis in axes),
+        scale.data_ptr(),
+        offset.data_ptr(),
+        math.prod(shape_in) // len(scale),
+        None if weights is None else weights.data_ptr(),
+        n // members,
+        scratch.data_ptr(),
+        room,
+        threads,
+    )
+    return found
+
+
+def _axis(taps: Taps | None, size_in: int, size_out: int) -> _Axis:
+    if taps is None:
+        return _Axis(None, None, 1, 0, size_in, size_out)
+    starts, weights = taps
+    return _Axis(starts.data_ptr(), weights.data_ptr(), weights.shape[1], int(len(starts) > 1), size_in, size_out)
+
+
+def can_resample(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether there is compiled code for images on this device in this precision."""
+    return device.type == "cpu" and dtype == torch.float32 and _library() is not None
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    library = compiled(Path(__file__).with_suffix(".c"))
+    if library is not None:
+        pointer, size = ctypes.c_void_p, ctypes.c_ssize_t
+        library.resample.restype = None
+        library.resample.argtypes = [
+            *(pointer, pointer, size, size),
+            *(pointer, pointer),
+            *(pointer, pointer, size),
+            *(pointer, size),
+            *(pointer, size, ctypes.c_int),
+        ]
+    return library

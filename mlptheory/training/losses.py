@@ -22,11 +22,23 @@ def example_losses(logits: torch.Tensor, batch: Batch, recipe: Recipe, rows: sli
     λ (1 - λ) |y - y of the partner|² / 2, on which the gradient does not depend.
     """
     loss_of = objective(recipe, reduction="none")
-    loss = loss_of(logits, batch.targets[rows])
+    targets = batch.targets[rows]
     if batch.mix is None or batch.partners is None:
-        return loss
-    mix = batch.mix[rows]
-    return mix * loss + (1 - mix) * loss_of(logits, batch.partners[rows])
+        return loss_of(logits, targets)
+    mix, partners = batch.mix[rows], batch.partners[rows]
+    if recipe.loss == "cross_entropy":
+        return _mixed_cross_entropy(logits, targets, partners, mix, recipe.label_smoothing)
+    return mix * loss_of(logits, targets) + (1 - mix) * loss_of(logits, partners)
+
+
+def _mixed_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, partners: torch.Tensor, mix: torch.Tensor, label_smoothing: float
+) -> torch.Tensor:
+    """Return λ · loss(y) + (1 - λ) · loss(partner's y), the logarithms of the probabilities taken once for both."""
+    logarithms = F.log_softmax(logits, dim=1)
+    own, others = logarithms.gather(1, torch.stack([targets, partners], dim=1)).unbind(dim=1)
+    losses = -(1 - label_smoothing) * (mix * own + (1 - mix) * others)
+    return losses - label_smoothing * logarithms.mean(dim=1) if label_smoothing else losses
 
 
 def objective(recipe: Recipe, *, reduction: Literal["mean", "none"] = "mean") -> Objective:

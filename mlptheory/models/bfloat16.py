@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +36,10 @@ class _Linear(torch.autograd.Function):
             transposed(gradient) @ inputs if of_weight else None,
             gradient.sum(0) if of_bias else None,
         )
+
+
+# torch asks for it in every call, and Python takes it apart anew each time.
+_Linear.forward.__signature__ = inspect.signature(_Linear.forward)
 
 
 def linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from mlptheory.data import Batch
@@ -27,18 +28,39 @@ def example_losses(logits: torch.Tensor, batch: Batch, recipe: Recipe, rows: sli
         return loss_of(logits, targets)
     mix, partners = batch.mix[rows], batch.partners[rows]
     if recipe.loss == "cross_entropy":
-        return _mixed_cross_entropy(logits, targets, partners, mix, recipe.label_smoothing)
+        return _MixedCrossEntropy.apply(logits, targets, partners, mix, recipe.label_smoothing)
     return mix * loss_of(logits, targets) + (1 - mix) * loss_of(logits, partners)
 
 
-def _mixed_cross_entropy(
-    logits: torch.Tensor, targets: torch.Tensor, partners: torch.Tensor, mix: torch.Tensor, label_smoothing: float
-) -> torch.Tensor:
-    """Return λ · loss(y) + (1 - λ) · loss(partner's y), the logarithms of the probabilities taken once for both."""
-    logarithms = F.log_softmax(logits, dim=1)
-    own, others = logarithms.gather(1, torch.stack([targets, partners], dim=1)).unbind(dim=1)
-    losses = -(1 - label_smoothing) * (mix * own + (1 - mix) * others)
-    return losses - label_smoothing * logarithms.mean(dim=1) if label_smoothing else losses
+class _MixedCrossEntropy(torch.autograd.Function):
+    """λ · loss(y) + (1 - λ) · loss(partner's y): one softmax, and one gradient, for both labels."""
+
+    @staticmethod
+    def forward(
+        ctx,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        partners: torch.Tensor,
+        mix: torch.Tensor,
+        label_smoothing: float,
+    ) -> torch.Tensor:
+        logarithms = F.log_softmax(logits, dim=1)
+        labels = torch.stack([targets, partners], dim=1)
+        shares = (1 - label_smoothing) * torch.stack([mix, 1 - mix], dim=1)
+        ctx.save_for_backward(logarithms, labels, shares)
+        ctx.label_smoothing = label_smoothing
+        losses = -(shares * logarithms.gather(1, labels)).sum(dim=1)
+        return losses - label_smoothing * logarithms.mean(dim=1) if label_smoothing else losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: torch.Tensor):
+        logarithms, labels, shares = ctx.saved_tensors
+        gradient = gradient[:, None]
+        found = logarithms.exp().mul_(gradient)
+        if ctx.label_smoothing:
+            found.sub_(gradient * (ctx.label_smoothing / logarithms.shape[1]))
+        return found.scatter_add_(1, labels, -gradient * shares), None, None, None, None
 
 
 def objective(recipe: Recipe, *, reduction: Literal["mean", "none"] = "mean") -> Objective:

@@ -8,7 +8,7 @@ Torch       the same with a data pipeline of torch's operators, which needs no f
 Products    the matrix products of a step's forward and backward pass and nothing else, in bfloat16 and in float32: all
             of them F.linear of contiguous operands that are there already
 
-A turn is one step that warms up and `steps` that are timed; ways take turns, in reversed order every other round.
+A turn is three steps that warm up and `steps` that are timed; ways take turns, in reversed order every other round.
 Printed and written are seconds per step, and ratios pair by pair of one round: their median, lowest and highest. Images
 and labels are random, 1,000 classes: no number here depends on what they show. On CUDA also the share of the device's
 peak, and the time of 5,000 epochs of CIFAR-10 at 64 x 64, from 100.
@@ -55,6 +55,7 @@ from mlptheory.trials.environment import describe_environment
 
 CASES = (("B-6/Wi-1024", 64, 1024), ("B-3/Wi-256", 32, 1024))
 CLASSES = 1000
+WARM_UP = 3
 # Dense bfloat16 products, FLOP/s, as the maker gives them.
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 PAIRS = {
@@ -137,8 +138,8 @@ def flops(model: nn.Module, batch_size: int) -> int:
 
 
 def ways_of(name: str, side: int, batch_size: int, options: argparse.Namespace, folder: Path) -> dict[str, Steps]:
-    # One that warms up, and what loaders make ahead.
-    n = (options.steps + 6) * batch_size
+    # And what loaders make ahead.
+    n = (WARM_UP + options.steps + 5) * batch_size
     dataset = random_images(side, n)
     examples = Examples(dataset, None, dataset, channel_statistics(dataset), side)
     recipe, device = recipe_of(name, batch_size), options.device
@@ -159,9 +160,10 @@ def ways_of(name: str, side: int, batch_size: int, options: argparse.Namespace, 
 
 
 def turn(way: Steps, steps: int, device: str) -> float:
-    """Return the seconds of one step, after one that warms up."""
+    """Return the seconds of one step, after those that warm up: memory and caches are another way's before."""
     with closing(way()) as taken:
-        next(taken)
+        for _ in range(WARM_UP):
+            next(taken)
         finish(device)
         began = time.perf_counter()
         for _ in range(steps):

@@ -46,16 +46,33 @@ def compiled(source: Path) -> ctypes.CDLL | None:
     >>> library is None or hasattr(library, "lion")
     True
     """
-    compiler = _compiler()
-    if compiler is None:
+    words = _compiler()
+    if words is None:
         return None
     # OpenMP's own library is torch's, if that is there first: two would keep each other's threads waiting.
     import torch  # noqa: F401
 
     try:
-        name = f"{source.stem}-{_identity(source, compiler)}.so"
-        return _kept(name) or _compile(source, compiler, name)
+        name = f"{source.stem}-{_identity(source, words)}.so"
+        return _kept(name) or _compile(source, words, name)
     except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def compiler() -> str | None:
+    """Return what the compiler says it is, None where there is none that works.
+
+    Examples
+    --------
+    >>> compiler() is None or len(compiler().splitlines()) == 1
+    True
+    """
+    words = _compiler()
+    if words is None:
+        return None
+    try:
+        return _said(words).decode(errors="replace").splitlines()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
         return None
 
 
@@ -67,12 +84,15 @@ def _compiler() -> tuple[str, ...] | None:
     return None if found is None else (found, *words[1:])
 
 
-def _identity(source: Path, compiler: tuple[str, ...]) -> str:
-    said = subprocess.run([*compiler, "--version"], capture_output=True, timeout=_PATIENCE_S, check=True).stdout
+def _identity(source: Path, words: tuple[str, ...]) -> str:
     of_processor = Path("/proc/cpuinfo").read_bytes().partition(b"\n\n")[0].splitlines()
     same = [line for line in of_processor if line.split(b"\t")[0] in (b"model name", b"flags", b"Features")]
-    parts = [source.read_bytes(), " ".join([*compiler, *_FLAGS]).encode(), said, *same]
+    parts = [source.read_bytes(), " ".join([*words, *_FLAGS]).encode(), _said(words), *same]
     return sha256(b"\0".join(parts))[:32]
+
+
+def _said(words: tuple[str, ...]) -> bytes:
+    return subprocess.run([*words, "--version"], capture_output=True, timeout=_PATIENCE_S, check=True).stdout
 
 
 def _folder() -> Path | None:
@@ -94,10 +114,10 @@ def _kept(name: str) -> ctypes.CDLL | None:
     return None
 
 
-def _compile(source: Path, compiler: tuple[str, ...], name: str) -> ctypes.CDLL:
+def _compile(source: Path, words: tuple[str, ...], name: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as fresh:
         made = Path(fresh) / name
-        command = [*compiler, *_FLAGS, "-o", str(made), str(source), "-lm"]
+        command = [*words, *_FLAGS, "-o", str(made), str(source), "-lm"]
         subprocess.run(command, capture_output=True, timeout=_PATIENCE_S, check=True)
         library = ctypes.CDLL(str(made))
         folder = _folder()

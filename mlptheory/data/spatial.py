@@ -66,9 +66,7 @@ class RandomOperators:
         other.seed = seed
         return other
 
-    def draw(
-        self, epoch: int, examples: np.ndarray
-    ) -> tuple[torch.Tensor | Taps | None, torch.Tensor | Taps | None]:
+    def draw(self, epoch: int, examples: np.ndarray) -> tuple[torch.Tensor | Taps | None, torch.Tensor | Taps | None]:
         """Return the matrices for rows and columns of each example.
 
         Parameters

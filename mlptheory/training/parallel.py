@@ -251,7 +251,7 @@ def weights_digest(model: nn.Module) -> str:
 def package_digest() -> str:
     """Return the SHA-256 of this package's files of code, and of torch's version."""
     folder = Path(mlptheory.__file__).parent
-    files = sorted(folder.rglob("*.py"))
+    files = sorted(file for file in folder.rglob("*") if file.suffix in (".py", ".c"))
     parts = [f"{file.relative_to(folder).as_posix()} {sha256(file.read_bytes())}" for file in files]
     return sha256("\n".join([torch.__version__, *parts]))
 

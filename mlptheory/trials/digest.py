@@ -68,14 +68,16 @@ def source_digest(source: str) -> str:
     return sha256(ast.dump(_without_docstrings(ast.parse(source))))
 
 
+_DIGESTS = {".py": source_digest, ".c": sha256}
+
+
 @lru_cache(maxsize=1)
 def _own_code_digest() -> str:
     package = Path(mlptheory.__file__).parent
-    files = sorted(file for room in ROOMS for file in (package / room).rglob("*.py"))
+    files = sorted(file for room in ROOMS for file in (package / room).rglob("*") if file.suffix in _DIGESTS)
     files += [package / "trials" / name for name in OF_TRIALS]
-    return sha256(
-        canonical_json([[file.relative_to(package).as_posix(), source_digest(file.read_text())] for file in files])
-    )
+    digests = [[file.relative_to(package).as_posix(), _DIGESTS[file.suffix](file.read_text())] for file in files]
+    return sha256(canonical_json(digests))
 
 
 def code_digest() -> str:

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mlptheory.base.native import compiler
+
 PACKAGES = ("mlptheory", "torch", "numpy", "scipy", "pandas", "scikit-learn", "lion-pytorch")
 
 
@@ -41,7 +43,11 @@ def describe_environment() -> dict[str, Any]:
 
     cuda = torch.cuda.is_available()
     return {
-        "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{package: _version(package) for package in PACKAGES},
+            "compiler": compiler(),
+        },
         "hardware": {
             "system": f"{platform.system()} {platform.machine()}",
             "processor": _processor(),

@@ -17,6 +17,7 @@ from mlptheory.data import (
     flip_matrix,
     pixel_permutation,
     random_resized_crop_boxes,
+    resampling,
     shift_matrix,
     spatial,
 )
@@ -106,10 +107,19 @@ def one_by_one(loader, batch, index, epoch, size):
     return inputs
 
 
+# What is compared in float32 differs by its rounding, of numbers up to 4.
+WAYS = {"float64": (F64, 1e-12), "compiled": (torch.float32, 4e-6), "uncompiled": (torch.float32, 4e-6)}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("image_size", [None, 5, 11])
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_against_one_image_at_a_time(name, image_size):
-    dataset = dataset_of()
+def test_against_one_image_at_a_time(name, image_size, way, monkeypatch):
+    if way == "uncompiled":
+        monkeypatch.setattr(resampling, "_library", lambda: None)
+    elif way == "compiled" and resampling._library() is None:
+        pytest.skip("there is no compiler")
+    dataset, (dtype, tolerance) = dataset_of(), WAYS[way]
     loader = Loader(
         dataset,
         batch_size=5,
@@ -117,13 +127,14 @@ def test_against_one_image_at_a_time(name, image_size):
         augmentation=AUGMENTATIONS[name],
         normalization=NORMALIZATION,
         image_size=image_size,
-        dtype=F64,
+        dtype=dtype,
     )
+    assert loader._operators.sparse == (way == "compiled" and "noise" not in name)
     size = (6, 8) if image_size is None else (image_size, image_size)
     for index, batch in enumerate(loader.batches(epoch=2)):
         assert batch.inputs.shape == (len(batch.targets), 3, *size)
         expected = one_by_one(loader, batch, index, 2, size)
-        torch.testing.assert_close(batch.inputs, expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(batch.inputs.to(F64), expected, rtol=0, atol=tolerance)
         assert torch.equal(batch.targets, dataset.labels[batch.examples])
         if loader.augmentation.mixup:
             assert torch.equal(batch.partners, batch.targets.roll(1))
@@ -132,10 +143,26 @@ def test_against_one_image_at_a_time(name, image_size):
             assert batch.partners is None and batch.mix is None
 
 
-def test_matrices_built_or_looked_up_are_the_same(monkeypatch):
-    looked_up = list(Loader(dataset_of(), batch_size=4, augmentation=FULL, image_size=7).batches(0))
+def test_where_there_is_no_room_for_the_numbers_of_all_windows_there_are_matrices(monkeypatch):
     monkeypatch.setattr(spatial, "_BANK_BYTES", 0)
-    built = list(Loader(dataset_of(), batch_size=4, augmentation=FULL, image_size=7).batches(0))
+    loader = Loader(dataset_of(), batch_size=4, augmentation=FULL)
+    rows, columns = loader._operators.draw(0, np.arange(4))
+    assert rows.shape == (4, 6, 6) and columns.shape == (4, 8, 8)
+    assert not next(loader.batches(0)).inputs.isnan().any()
+
+
+def test_numbers_taken_of_some_windows_at_a_time_are_the_same(monkeypatch):
+    arguments = {"batch_size": 4, "augmentation": FULL, "image_size": 7}
+    at_once = list(Loader(dataset_of(), **arguments).batches(0))
+    monkeypatch.setattr(spatial, "_NUMBERS", 1)
+    assert all(equal(*pair) for pair in zip(at_once, Loader(dataset_of(), **arguments).batches(0), strict=True))
+
+
+def test_matrices_built_or_looked_up_are_the_same(monkeypatch):
+    arguments = {"batch_size": 4, "augmentation": FULL, "image_size": 7, "dtype": F64}
+    looked_up = list(Loader(dataset_of(), **arguments).batches(0))
+    monkeypatch.setattr(spatial, "_BANK_BYTES", 0)
+    built = list(Loader(dataset_of(), **arguments).batches(0))
     assert all(equal(one, other) for one, other in zip(looked_up, built, strict=True))
 
 

@@ -48,11 +48,53 @@ def test_it_can_be_mapped_over_models():
     torch.testing.assert_close(found[1], F.linear(inputs, -weight, bias), rtol=2**-7, atol=1e-2)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 255), (5, 256), (7, 257), (64, 1000), (4, 0)])
-def test_the_transpose_lies_in_order(shape):
+SHAPES = [(1, 1), (3, 255), (5, 256), (7, 257), (64, 1000), (4, 0), (0, 4), (8, 8), (9, 7), (257, 33), (264, 40)]
+
+
+@pytest.fixture(params=["compiled", "by torch"])
+def way(request, monkeypatch):
+    if request.param == "by torch":
+        monkeypatch.setattr(bfloat16, "_library", lambda: None)
+    elif bfloat16._library() is None:
+        pytest.skip("there is no compiler")
+    return request.param
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_transpose_lies_in_order(shape, way, threads):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)).bfloat16()
-    found = transposed(matrix)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            found = transposed(matrix)
+            twice = transposed(transposed(matrix.t()).t())
+    finally:
+        torch.set_num_threads(before)
     assert found.is_contiguous() and torch.equal(found, matrix.t())
+    assert torch.equal(twice, matrix)
+
+
+def test_a_gradients_gradient_is_torchs(way):
+    inputs, weight, bias, gradient = _operands()
+    found = []
+    for function in (linear, F.linear):
+        own, back = weight.clone().requires_grad_(), gradient.clone().requires_grad_()
+        (first,) = torch.autograd.grad(function(inputs, own, bias), own, back, create_graph=True)
+        (second,) = torch.autograd.grad(first.float().square().sum(), back)
+        found.append(second)
+    assert found[0].abs().sum() > 0
+    torch.testing.assert_close(*found, rtol=2**-6, atol=0.5)
+
+
+def test_gradients_of_several_outputs_are_taken_at_once(way):
+    inputs, weight, bias, gradient = _operands()
+    weight.requires_grad_()
+    output, several = linear(inputs, weight, bias), torch.stack([gradient, -gradient])
+    (found,) = torch.autograd.grad(output, weight, several, is_grads_batched=True, retain_graph=True)
+    (one,) = torch.autograd.grad(output, weight, gradient)
+    torch.testing.assert_close(found, torch.stack([one, -one]), rtol=2**-7, atol=1e-2)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")

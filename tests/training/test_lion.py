@@ -1,15 +1,27 @@
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from lion_pytorch import Lion
 from torch import nn
 
+from mlptheory.base import native
 from mlptheory.models import build
+from mlptheory.training import lion
 from mlptheory.training.copies import WeightCopies
 from mlptheory.training.lion import BLOCK, BlockedLion
 
 SHAPES = [(), (1,), (0, 4), (7, 5), (BLOCK,), (2, BLOCK - 5)]
+
+
+@pytest.fixture(params=["compiled", "in blocks"])
+def way(request, monkeypatch):
+    if request.param == "in blocks":
+        monkeypatch.setattr(lion, "_is_compiled", lambda: False)
+    elif lion._library() is None:
+        pytest.skip("there is no compiler")
+    return request.param
 
 
 @pytest.fixture(params=[1, 2])
@@ -34,7 +46,7 @@ def _give_gradients(parameters, step):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_bit_is_lion_pytorchs(threads, dtype, weight_decay):
+def test_every_bit_is_lion_pytorchs(threads, way, dtype, weight_decay):
     own, others = _parameters(dtype), _parameters(dtype)
     ours = BlockedLion(own, lr=3e-3, betas=(0.9, 0.98), weight_decay=weight_decay)
     theirs = Lion(others, lr=3e-3, betas=(0.9, 0.98), weight_decay=weight_decay)
@@ -85,7 +97,7 @@ def test_a_parameter_that_does_not_lie_in_order_is_stepped_as_well():
     assert torch.equal(own, other)
 
 
-def test_a_copys_gradient_stands_for_the_parameters_and_the_copy_is_written():
+def test_a_copys_gradient_stands_for_the_parameters_and_the_copy_is_written(way):
     model = build("B-1/Wi-32", image_size=4, num_classes=5, seed=0)
     twin = copy.deepcopy(model)
     copies = WeightCopies(model)
@@ -115,3 +127,66 @@ def test_a_closure_is_called():
 
     assert BlockedLion([parameter], lr=0.1).step(closure).item() == 2.0
     assert torch.equal(parameter.detach(), torch.full((2,), 0.9))
+
+
+AWKWARD = [float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e-42, 3e38, 1.0, -1e-3, 2.0]
+
+
+@pytest.mark.parametrize("kept", [1.0, 1 - 3e-5])
+@pytest.mark.parametrize("narrow", [True, False])
+@pytest.mark.parametrize("has_copy", [True, False])
+def test_compiled_code_has_the_bits_of_torch_for_every_pair_of_awkward_numbers(kept, narrow, has_copy):
+    if lion._library() is None:
+        pytest.skip("there is no compiler")
+    weights, means, gradients = torch.cartesian_prod(*[torch.tensor(AWKWARD)] * 3).T.contiguous()
+    gradients = gradients.bfloat16() if narrow else gradients
+    found = []
+    for step in (lion._step_at_once, lion._step_in_blocks):
+        own = [weights.clone(), means.clone(), torch.zeros(1_000, dtype=torch.bfloat16) if has_copy else None]
+        for _ in range(2):
+            step(own[0], own[1], gradients, own[2], lr=0.3, kept=kept, beta1=0.9, beta2=0.98)
+        found.append([each for each in own if each is not None])
+    for mine, torchs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, torchs, rtol=0, atol=0, equal_nan=True)
+        # Zeros have signs, which comparisons do not see.
+        assert torch.equal(mine.signbit() & ~mine.isnan(), torchs.signbit() & ~torchs.isnan())
+
+
+def test_every_sixteenth_bit_is_rounded_as_torch_does():
+    if lion._library() is None:
+        pytest.skip("there is no compiler")
+    bits = torch.arange(-(2**31), 2**31, 9_973, dtype=torch.int64).to(torch.int32)
+    weights = bits.view(torch.float32).clone()
+    expected, copy_ = weights.clone(), torch.empty_like(weights, dtype=torch.bfloat16)
+    nothing = torch.zeros_like(weights)
+    lion._step_at_once(weights, nothing.clone(), nothing, copy_, lr=0.0, kept=1.0, beta1=0.9, beta2=0.98)
+    torch.testing.assert_close(copy_, expected.bfloat16(), rtol=0, atol=0, equal_nan=True)
+
+
+def test_code_that_rounds_otherwise_is_not_used(tmp_path, monkeypatch):
+    if lion._library() is None:
+        pytest.skip("there is no compiler")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    text = Path(lion.__file__).with_suffix(".c").read_text()
+    other = tmp_path / "lion.c"
+    for old, new in (
+        ("gradient, rest2, mean * beta2", "0.0f, 0.0f, gradient * rest2 + mean * beta2"),
+        ("#define", " #define"),
+    ):
+        other.write_text(text.replace(old, new))
+        library = native.compiled.__wrapped__(other)
+        library.lion.argtypes, library.lion.restype = lion._library().lion.argtypes, None
+        with monkeypatch.context() as patch:
+            patch.setattr(lion, "_library", lambda library=library: library)
+            assert lion._is_compiled.__wrapped__() == (new == " #define")
+
+
+def test_autograd_and_copies_see_the_step(way):
+    parameter = nn.Parameter(torch.ones(5))
+    output = (parameter * parameter).sum()
+    output.backward(retain_graph=True)
+    version = parameter._version
+    BlockedLion([parameter], lr=0.1).step()
+    assert parameter._version > version
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.backward()

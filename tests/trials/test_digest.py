@@ -208,6 +208,13 @@ def test_the_code_that_counts_by_default_is_that_which_trains_and_measures():
     assert set(digest_module.ROOMS) >= {"data", "models", "training", "measures"}
 
 
+def test_code_in_c_counts_too(monkeypatch):
+    before = digest_module._own_code_digest.__wrapped__()
+    assert before == digest_module._own_code_digest.__wrapped__()
+    monkeypatch.setitem(digest_module._DIGESTS, ".c", lambda text: "other code")
+    assert digest_module._own_code_digest.__wrapped__() != before
+
+
 def _works_with_a_registry(tree: ast.Module) -> bool:
     """Whether a module makes the registry of measures, or imports it, or that of observers, as it is imported."""
     registries = {"measures", "observers"}

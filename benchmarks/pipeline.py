@@ -5,6 +5,7 @@ The step    the same step on a batch that is ready
 Authors     their design (Bachmann et al. 2023): FFCV's own pipeline with their operators from a .beton of raw images,
             float32, eager, lion-pytorch tensor by tensor, their metrics, one .item() a step. Without ffcv it is skipped
 Torch       the same with a data pipeline of torch's operators, which needs no ffcv
+Optimizer   our optimizer's step on gradients that are there
 Products    the matrix products of a step's forward and backward pass and nothing else, in bfloat16 and in float32: all
             of them F.linear of contiguous operands that are there already
 
@@ -59,11 +60,12 @@ WARM_UP = 3
 # Dense bfloat16 products, FLOP/s, as the maker gives them.
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 PAIRS = {
-    "authors, FFCV / ours": ("authors, FFCV", "ours"),
-    "authors, torch / ours": ("authors, torch", "ours"),
-    "ours: step alone / whole": ("step alone", "ours"),
-    "bfloat16 products / step alone": ("bfloat16 products", "step alone"),
-    "float32 products / bfloat16 products": ("float32 products", "bfloat16 products"),
+    "authors, FFCV / ours": (("authors, FFCV",), "ours"),
+    "authors, torch / ours": (("authors, torch",), "ours"),
+    "ours: step alone / whole": (("step alone",), "ours"),
+    "bfloat16 products / step alone": (("bfloat16 products",), "step alone"),
+    "bfloat16 products and optimizer / step alone": (("bfloat16 products", "optimizer"), "step alone"),
+    "float32 products / bfloat16 products": (("float32 products",), "bfloat16 products"),
 }
 Steps = Callable[[], Iterator[None]]
 
@@ -109,6 +111,15 @@ def ready_steps(run: Run) -> Iterator[None]:
             yield
 
 
+def optimizer_steps(run: Run) -> Iterator[None]:
+    """Take the optimizer's steps on the gradients of one batch."""
+    with keeping_freed_memory():
+        run.take_step(next(iter(run.loader.batches(0))))
+        while True:
+            run.optimizer.step()
+            yield
+
+
 def products(model: nn.Module, batch_size: int, dtype: torch.dtype, device: str) -> Steps:
     """Return the products of a step: of each dense layer the output, and the gradients of weight and inputs."""
     operands = []
@@ -145,6 +156,7 @@ def ways_of(name: str, side: int, batch_size: int, options: argparse.Namespace, 
     recipe, device = recipe_of(name, batch_size), options.device
     ours, alone = (Run(recipe, examples, device, "bfloat16") for _ in range(2))
     made = {"ours": lambda: our_steps(ours), "step alone": lambda: ready_steps(alone)}
+    made["optimizer"] = lambda: optimizer_steps(alone)
     theirs = authors_step(build(name, image_size=side, num_classes=CLASSES, seed=0).to(device))
     common = (dataset, examples.normalization, batch_size)
     try:
@@ -189,8 +201,9 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
     """Return median, lowest and highest of the rounds' ratios."""
     found = {}
     for label, (above, below) in PAIRS.items():
-        if above in seconds:
-            each = [one / other for one, other in zip(seconds[above], seconds[below], strict=True)]
+        if all(way in seconds for way in above):
+            sums = [sum(parts) for parts in zip(*(seconds[way] for way in above), strict=True)]
+            each = [one / other for one, other in zip(sums, seconds[below], strict=True)]
             found[label] = [statistics.median(each), min(each), max(each)]
     return found
 
@@ -211,7 +224,7 @@ def case(name: str, side: int, batch_size: int, options: argparse.Namespace) -> 
         middle = statistics.median(each)
         print(f"    {way:<22} {middle:9.4f} s a step, {batch_size / middle:9.0f} images/s, {work / middle / 1e9:7.0f}")
     for label, (middle, low, high) in found["ratios"].items():
-        print(f"    {label:<38} {middle:6.2f} [{low:.2f}, {high:.2f}]", flush=True)
+        print(f"    {label:<46} {middle:6.2f} [{low:.2f}, {high:.2f}]", flush=True)
     if (peak := peak_of(options.device)) is not None:
         found["share_of_peak"] = work / statistics.median(seconds["ours"]) / peak
         print(f"    share of the device's peak {found['share_of_peak']:.3f}", flush=True)

@@ -22,6 +22,8 @@ What a training step costs, beside the authors' design and beside the matrix pro
   the step, matrix products in bfloat16. *step alone* is the same step on a batch that is ready.
 - *authors, FFCV* is the design of the paper's own code: FFCV's pipeline with its operators, float32, eager,
   lion-pytorch tensor by tensor, one `.item()` a step. *authors, torch* is that with torch's operators in FFCV's place.
+- *optimizer* is the optimizer's step alone, on gradients that are there: for each weight it reads and writes a
+  weight and a mean in float32, and reads a gradient and writes a copy in bfloat16, 20 bytes in all.
 - *products* are the matrix products of the forward and the backward pass and nothing else, of operands that lie ready
   and in order. No step can be faster than those in its precision.
 - A ratio is one of seconds per step in the same round: its median, and the lowest and highest in brackets. Above 1 the
@@ -31,22 +33,38 @@ What a training step costs, beside the authors' design and beside the matrix pro
 
 ## What is done
 
-Nothing here changes a bit of what is trained, but the last line:
+On a CPU, in code that is compiled on the machine it runs on (`mlptheory.base.native`):
 
-- Lion takes a block of a parameter through all its operations while it is in the cache (`mlptheory.training.lion`),
-  equal to lion-pytorch's bit for bit.
+- Lion takes each number of a parameter through all its operations at once (`mlptheory.training.lion`), equal to
+  lion-pytorch's bit for bit. It runs at the memory's bandwidth.
+- Images are moved by the two or three numbers that a row of a crop's matrix has, normalized and mixed on the way
+  (`mlptheory.data.resampling`); as the dense matrices say, summed in another order.
+- In bfloat16 a weight's gradient is the product of a transposed copy (`mlptheory.models.bfloat16`), which sums in
+  another order than autocast's: few entries, less than one in 1,000, have another last bit. Only the copy is compiled.
+
+The compiler is `cc`, or what `$CC` says; it takes a second, once, and what it makes is kept in the platform's cache
+folder. Without a compiler (`CC=` says so), on other systems than Linux, and wherever compiled code would round Lion
+otherwise than torch does, torch's operations are used: with the same bits, but for the images, which then are those of
+the dense matrices to float32's rounding. The environment of a record says which compiler there was.
+
+Everywhere, and without changing a bit:
+
 - In bfloat16 the weights are cast once, where they are written, and gradients not at all until they are used
   (`mlptheory.training.copies`).
-- A CPU run keeps the memory it frees (`mlptheory.base.memory`), and makes a batch some images at a time
-  (`mlptheory.data.assembly`).
+- A CPU run keeps the memory it frees (`mlptheory.base.memory`).
 - No step waits for the device: losses and hits are summed there and read once an epoch.
-- In bfloat16 on a CPU a weight's gradient is the product of a transposed copy (`mlptheory.models.bfloat16`), which sums
-  in another order: few entries, less than one in 1,000, have another last bit than autocast's.
 
-Steps are taken eagerly on every device. On a CPU `torch.compile` needs a C++ compiler and minutes for each model, and
-gives gradients other bits. Batches of resident images are made between the steps on a CPU, where both would use the
-same cores; on a GPU they are drawn on the CPU and sent without waiting while the step before is under way, and applied
-on the device. Images that are read from a file are read ahead by a thread, on every device.
+MixUp's cross-entropy takes one softmax and one gradient for both labels (`mlptheory.training.losses`).
+
+Steps are taken eagerly on every device. On a CPU `torch.compile` was tried: it fused the forward pass, lost in the
+backward pass what it had won, and gives gradients other bits. Batches of resident images are made between the steps on
+a CPU, where both would use the same cores; on a GPU they are drawn on the CPU and sent without waiting while the step
+before is under way, and applied on the device. Images that are read from a file are read ahead by a thread, on every
+device.
+
+One thing to know where torch shares a process with other threads that compute, such as a loader of FFCV that is still
+open: OpenMP then counts more threads than cores and lets all of them sleep between two operations, and a step of many
+small ones takes twice as long. The benchmark ends each way's threads before the next has its turn.
 
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mlptheory.base.errors import invalid
+from mlptheory.base.errors import InputError, invalid
 from mlptheory.base.files import sha256
 from mlptheory.data import (
     Dataset,
@@ -76,10 +76,11 @@ def prepare_examples(config: DataConfig, seed: int, root: str | None = None) -> 
     Raises
     ------
     InputError
-        If the validation set or the subset asks for more examples than there are, or if images that are not square
-        are not resized.
+        If the validation set or the subset asks for more examples than there are, if images that are not square are
+        not resized, or if a class has another name in the test set than in the training set.
     """
     train, test = _load(config.name, "train", root), _load(config.name, "test", root)
+    _require_the_same_classes(config.name, train, test)
     validation = None
     if config.validation:
         held_out = _held_out(config, len(train))
@@ -103,6 +104,18 @@ def prepare_examples(config: DataConfig, seed: int, root: str | None = None) -> 
     if config.shuffle_labels:
         train = with_shuffled_labels(train, seed=seed)
     return Examples(train, validation, test, normalization, config.image_size or width)
+
+
+def _require_the_same_classes(name: str, train: Dataset, test: Dataset) -> None:
+    """Refuse a test set whose labels mean something else; one that lacks the last classes is taken."""
+    for number, own in enumerate(test.classes):
+        trained = train.classes[number] if number < len(train.classes) else None
+        if own != trained:
+            learned = "no class" if trained is None else f"class {trained!r}"
+            raise InputError(
+                f"data.name = {name!r}: label {number} is class {own!r} in the test set and {learned} in the training "
+                "set; both must be made with the same classes"
+            )
 
 
 def training_size(config: DataConfig, root: str | None = None) -> int:

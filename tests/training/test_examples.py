@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mlptheory.base import InputError
-from mlptheory.data import channel_statistics, load, split_validation, subset, with_label_noise
+from mlptheory.data import Dataset, channel_statistics, datasets, load, split_validation, subset, with_label_noise
 from mlptheory.training import DataConfig, prepare_examples
 from mlptheory.training.examples import data_digest, training_size
 
@@ -54,6 +54,36 @@ def test_all_examples_but_the_validation_set_are_trained_on():
 def test_what_the_data_cannot_give_is_refused(config, message):
     with pytest.raises(InputError, match=message):
         prepare_examples(config, 0)
+
+
+@pytest.mark.parametrize(
+    ("of_test", "said"),
+    [
+        (("cat", "cow", "dog"), "label 1 is class 'cow' in the test set and class 'dog' in the training set"),
+        (("dog", "cat"), "label 0 is class 'dog' in the test set and class 'cat' in the training set"),
+        (("cat", "dog", "emu", "fox"), "label 3 is class 'fox' in the test set and no class in the training set"),
+        (("cat", "dog", "emu"), None),
+        (("cat", "dog"), None),
+    ],
+)
+def test_labels_must_mean_the_same_in_both_sets(of_test, said):
+    # What was loaded once is kept by its name.
+    name = "-".join(("animals", *of_test))
+
+    @datasets.register(name, summary="blank images for a test")
+    def load_animals(split, root):
+        classes = ("cat", "dog", "emu") if split == "train" else of_test
+        images = torch.zeros(len(classes), 1, 2, 2, dtype=torch.uint8)
+        images[0] = 1
+        labels = torch.arange(len(classes))
+        return Dataset(images=images, labels=labels, classes=classes, name=name, split=split)
+
+    config = DataConfig(name=name)
+    if said is None:
+        assert prepare_examples(config, 0).test.classes == of_test
+    else:
+        with pytest.raises(InputError, match=said):
+            prepare_examples(config, 0)
 
 
 def test_images_that_are_not_square_can_be_resized():

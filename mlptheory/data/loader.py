@@ -13,17 +13,16 @@ import torch
 
 from mlptheory.base import InputError, invalid, unknown_name
 from mlptheory.base.random import torch_generator
-from mlptheory.data.assembly import made_in_parts, mixed
 from mlptheory.data.augmentation import Augmentation
 from mlptheory.data.batch import Batch, BatchShard
 from mlptheory.data.dataset import Dataset
 from mlptheory.data.image_source import is_streamed
-from mlptheory.data.mixup import draw_mixup
+from mlptheory.data.mixup import draw_mixup, mixed
 from mlptheory.data.normalization import Normalization
 from mlptheory.data.operators import apply_operator
 from mlptheory.data.orders import ORDERS
 from mlptheory.data.permutation import pixel_permutation
-from mlptheory.data.resampling import Taps, can_resample, resampled
+from mlptheory.data.resampling import Taps, resampled
 from mlptheory.data.residence import ResidentPixels, StreamedPixels
 from mlptheory.data.sending import sent
 from mlptheory.data.sharding import Shard, shard, share
@@ -150,7 +149,7 @@ class Loader:
             seed=seed,
             device=self.device,
             dtype=dtype,
-            sparse=can_resample(self.device, dtype) and not self.augmentation.as_noise,
+            sparse=self.device.type == "cpu" and dtype == torch.float32 and not self.augmentation.as_noise,
         )
         self._resizing = RandomOperators(
             Augmentation(), (height, width), size, seed=seed, device=self.device, dtype=dtype
@@ -345,9 +344,6 @@ class Loader:
                 weights=weights,
                 members=members,
             )
-        if self.device.type == "cpu" and draws.noise is None and (self._moves or weights is not None):
-            shape = torch.Size((len(pixels), *self.input_shape))
-            return made_in_parts(lambda rows: self._moved(pixels[rows], draws, rows), shape, weights, members)
         inputs = self._moved(pixels, draws)
         if draws.noise is not None:
             inputs = self._with_noise(self._normalized(pixels), inputs, draws.noise)
@@ -357,16 +353,10 @@ class Loader:
         inputs = pixels.to(self.dtype).view(len(pixels), len(self._scale), -1).mul_(self._scale).add_(self._offset)
         return inputs.view(-1, *self.dataset.image_shape)
 
-    def _moved(self, pixels: torch.Tensor, draws: _Draws, rows: slice = slice(None)) -> torch.Tensor:
-        """Normalize and move the pixels of the images that are some rows of a batch."""
+    def _moved(self, pixels: torch.Tensor, draws: _Draws) -> torch.Tensor:
+        """Normalize and move the pixels of the images of a batch."""
         inputs = self._normalized(pixels)
-        if not self._moves:
-            return inputs
-        own = [
-            None if matrices is None else matrices if len(matrices) == 1 else matrices[rows]
-            for matrices in (draws.rows, draws.columns)
-        ]
-        return apply_operator(inputs, *own)
+        return apply_operator(inputs, draws.rows, draws.columns) if self._moves else inputs
 
     def _with_noise(self, images: torch.Tensor, moved: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Add noise of the displacements' second moment to the images as evaluation sees them; each member its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from mlptheory.base import invalid, unknown_name
 from mlptheory.base.random import generator
@@ -54,3 +55,23 @@ def draw_mixup(
     if per == "example":
         return generator(seed, "mixup", epoch).beta(alpha, alpha, size=total)[examples]
     raise unknown_name("per", per, ("batch", "example"))
+
+
+def mixed(images: torch.Tensor, weights: torch.Tensor, members: int = 1) -> torch.Tensor:
+    """Mix each image with the one before it, the first of each member with the member's last.
+
+    Parameters
+    ----------
+    images : Tensor, shape (M·B, C, H, W)
+        Those of M members, one after another's.
+    weights : Tensor, shape (M·B,)
+        Of the image itself; the one before it has the rest.
+    members : int
+        M.
+
+    Returns
+    -------
+    Tensor, shape (M·B, C, H, W)
+    """
+    others = images.unflatten(0, (members, -1)).roll(1, dims=1).flatten(0, 1)
+    return torch.lerp(others, images, weights[:, None, None, None])

@@ -1,4 +1,4 @@
-"""Images moved by the few numbers in each row of a crop's, a flip's or a shift's matrix, in compiled code."""
+"""Images moved by the few numbers in each row of a crop's, a flip's or a shift's matrix."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import NamedTuple
 import torch
 
 from mlptheory.base.native import compiled
+
+# Moved at a time without compiled code: with what is made of them on the way they fit into a core's cache.
+_IMAGES = 64
 
 
 class Taps(NamedTuple):
@@ -113,26 +116,45 @@ def resampled(
     -------
     Tensor of float32, shape (M·B, C, h, w)
         The arithmetic is in float32. An image's bits depend on its own bytes and draws and on those of the one that
-        is mixed in, and not on the number of threads.
+        is mixed in; not on the number of threads, and not on whether there is a compiler.
     """
-    n, threads = len(pixels), max(1, min(torch.get_num_threads(), len(pixels)))
-    found = torch.empty((n, *shape_out))
-    if not n:
-        return found
-    channels, height, width = shape_in
-    # Every array is named: what only an address stands for would be freed.
-    pixels, scale, offset = pixels.contiguous(), scale.contiguous(), offset.contiguous()
-    weights = None if weights is None else weights.to(torch.float32).contiguous()
-    kept = [None if taps is None else Taps(*(part.contiguous() for part in taps)) for taps in (rows, columns)]
-    axes = [_axis(*own) for own in zip(kept, shape_in[1:], shape_out[1:], strict=True)]
-    room = width + height * shape_out[2] + 2 * math.prod(shape_out)
+    found = torch.empty((len(pixels), *shape_out))
+    resample = _in_torch if _library() is None else _in_c
+    if len(pixels):
+        # Every array has a name: what only an address stands for would be freed.
+        pixels, scale, offset = (each.contiguous() for each in (pixels, scale, offset))
+        weights = None if weights is None else weights.to(torch.float32).contiguous()
+        rows, columns = (
+            None if taps is None else Taps(*(part.contiguous() for part in taps)) for taps in (rows, columns)
+        )
+        resample(pixels, rows, columns, shape_in, scale, offset, weights, members, found)
+    return found
+
+
+def _in_c(
+    pixels: torch.Tensor,
+    rows: Taps | None,
+    columns: Taps | None,
+    shape_in: tuple[int, int, int],
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    weights: torch.Tensor | None,
+    members: int,
+    found: torch.Tensor,
+) -> None:
+    n, channels, h, w = found.shape
+    threads = max(1, min(torch.get_num_threads(), n))
+    of_rows, of_columns = _axis(rows, shape_in[1], h), _axis(columns, shape_in[2], w)
+    # A line of an image, its lines with their columns moved, and two images that are mixed.
+    room = shape_in[2] + shape_in[1] * w + 2 * channels * h * w
     scratch = torch.empty((threads, room))
     _library().resample(
         pixels.data_ptr(),
         found.data_ptr(),
         n,
         channels,
-        *(ctypes.addressof(axis) for axis in axes),
+        ctypes.addressof(of_rows),
+        ctypes.addressof(of_columns),
         scale.data_ptr(),
         offset.data_ptr(),
         math.prod(shape_in) // len(scale),
@@ -142,6 +164,45 @@ def resampled(
         room,
         threads,
     )
+
+
+def _in_torch(
+    pixels: torch.Tensor,
+    rows: Taps | None,
+    columns: Taps | None,
+    shape_in: tuple[int, int, int],
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    weights: torch.Tensor | None,
+    members: int,
+    found: torch.Tensor,
+) -> None:
+    """Do what the compiled code does, sum by sum."""
+    for first in range(0, len(pixels), _IMAGES):
+        some = slice(first, first + _IMAGES)
+        images = pixels[some].to(torch.float32).view(-1, len(scale), math.prod(shape_in) // len(scale))
+        images = images.mul_(scale).add_(offset).view(-1, *shape_in)
+        images = _along(images.mT, columns, some).mT
+        found[some] = _along(images, rows, some)
+    if weights is not None:
+        weights = weights[:, None, None, None]
+        others = found.unflatten(0, (members, -1)).roll(1, dims=1).flatten(0, 1)
+        differences = found - others
+        found.copy_(
+            torch.where(weights < 0.5, (differences * weights).add_(others), found - differences.mul(1 - weights))
+        )
+
+
+def _along(images: torch.Tensor, taps: Taps | None, some: slice) -> torch.Tensor:
+    """Move the rows of images, shape (n, C, H, W)."""
+    if taps is None:
+        return images
+    starts, weights = taps if len(taps.starts) == 1 else (part[some] for part in taps)
+    places = starts[:, None, :, None].long().expand(len(images), images.shape[1], -1, images.shape[3])
+    found = None
+    for index in range(weights.shape[1]):
+        part = images.gather(2, places + index).mul_(weights[:, index][:, None, :, None])
+        found = part if found is None else found.add_(part)
     return found
 
 
@@ -150,11 +211,6 @@ def _axis(taps: Taps | None, size_in: int, size_out: int) -> _Axis:
         return _Axis(None, None, 1, 0, size_in, size_out)
     starts, weights = taps
     return _Axis(starts.data_ptr(), weights.data_ptr(), weights.shape[1], int(len(starts) > 1), size_in, size_out)
-
-
-def can_resample(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether there is compiled code for images on this device in this precision."""
-    return device.type == "cpu" and dtype == torch.float32 and _library() is not None
 
 
 @cache

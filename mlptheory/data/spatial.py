@@ -37,7 +37,7 @@ class RandomOperators:
     dtype : torch.dtype
         Of the matrices.
     sparse : bool
-        Whether `draw` returns their few numbers (`Taps`), if there is room for those of all windows.
+        Whether `draw` returns their few numbers (`Taps`).
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RandomOperators:
         cropped = augmentation.crop_scale is not None
         self._rows = _Axis(size_in[0], size_out[0], cropped, False, augmentation, **arguments)
         self._columns = _Axis(size_in[1], size_out[1], cropped, augmentation.flip, augmentation, **arguments)
-        self.sparse = sparse and self._rows.has_room_for_taps and self._columns.has_room_for_taps
+        self.sparse = sparse
 
     def reseeded(self, seed: int) -> RandomOperators:
         """Return the same operators under another seed, sharing their tables."""
@@ -147,7 +147,9 @@ class _Axis:
     def taps(self, windows: np.ndarray | None, flips: np.ndarray | None, shifts: np.ndarray | None) -> Taps | None:
         """Return what `matrices` returns, by the numbers that are not 0."""
         found = None
-        if windows is not None or flips is not None:
+        if windows is not None and not self._has_room_for_taps:
+            found = Taps.of(self._crop_and_flip(windows, flips), taps_of_resizing(self.size_in, self.size_out))
+        elif windows is not None or flips is not None:
             found = self._tap_bank.select(sent(self._places(windows, flips), self.device))
         elif self.size_in != self.size_out or shifts is not None:
             found = self._tap_bank.select(torch.zeros(1, dtype=torch.int64))
@@ -173,8 +175,7 @@ class _Axis:
         return size <= _BANK_BYTES
 
     @property
-    def has_room_for_taps(self) -> bool:
-        """Whether the numbers of all windows can be tabulated."""
+    def _has_room_for_taps(self) -> bool:
         in_a_row = 1 + taps_of_resizing(self.size_in, self.size_out)
         return 4 * self._window_count * (1 + self.flipped) * self.size_out * in_a_row <= _BANK_BYTES
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from mlptheory.base import InputError
 from mlptheory.data import draw_mixup
+from mlptheory.data.mixup import mixed
 
 
 def test_one_weight_for_a_batch_and_another_for_the_next():
@@ -24,3 +26,9 @@ def test_one_weight_for_an_example_in_any_batch():
 def test_bad_input(values):
     with pytest.raises(InputError, match=r"alpha = |per = 'image'"):
         draw_mixup(0, 0, 0, np.arange(2), 4, **values)
+
+
+def test_each_image_is_mixed_with_the_one_before_it_in_its_member():
+    images = torch.arange(6.0)[:, None, None, None]
+    weights = torch.full((6,), 0.25)
+    assert mixed(images, weights, members=2).flatten().tolist() == [1.5, 0.25, 1.25, 4.5, 3.25, 4.25]

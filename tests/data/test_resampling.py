@@ -1,18 +1,15 @@
-"""Images moved by compiled code against the dense matrices, in float64."""
+"""Images moved by a few numbers in a row against the dense matrices in float64, and with compiled code without it."""
 
 import pytest
 import torch
 
-from mlptheory.data import apply_operator, crop_resize_matrix, shift_matrix
-from mlptheory.data import resampling as resampling_module
-from mlptheory.data.assembly import mixed
+from mlptheory.data import apply_operator, crop_resize_matrix, resampling, shift_matrix
+from mlptheory.data.mixup import mixed
 from mlptheory.data.resampling import Taps, resampled, taps_of_resizing
 
 F64 = torch.float64
 # Pixels before and after, of one axis: the smallest, both directions, and where a row is longer than a vector.
 SIZES = [(1, 1), (1, 5), (2, 1), (7, 7), (8, 3), (5, 64), (40, 33), (33, 40)]
-
-pytestmark = pytest.mark.skipif(resampling_module._library() is None, reason="there is no compiler")
 
 
 def windows_of(size):
@@ -59,6 +56,15 @@ def drawn(n, size_in, size_out, seed):
     return matrices, Taps.of(matrices, taps_of_resizing(size_in, size_out))
 
 
+@pytest.fixture(params=["compiled", "by torch"])
+def way(request, monkeypatch):
+    if request.param == "by torch":
+        monkeypatch.setattr(resampling, "_library", lambda: None)
+    elif resampling._library() is None:
+        pytest.skip("there is no compiler")
+    return request.param
+
+
 @pytest.fixture(params=[1, 2, 3])
 def threads(request):
     before = torch.get_num_threads()
@@ -70,7 +76,7 @@ def threads(request):
 @pytest.mark.parametrize("moved", ["both", "rows", "columns", "neither", "all alike"])
 @pytest.mark.parametrize("members", [None, 1, 2])
 @pytest.mark.parametrize(("size_in", "size_out"), SIZES)
-def test_images_are_those_of_the_dense_matrices(size_in, size_out, members, moved, threads):
+def test_images_are_those_of_the_dense_matrices(size_in, size_out, members, moved, threads, way):
     n, channels = 6, 3
     rows_move, columns_move = moved in ("both", "rows", "all alike"), moved in ("both", "columns", "all alike")
     rows, row_taps = drawn(1 if moved == "all alike" else n, size_in, size_out, 1) if rows_move else (None, None)
@@ -111,7 +117,7 @@ def resample_some(n, rows, weights, scale):
     )
 
 
-def test_an_images_bits_do_not_depend_on_the_number_of_threads_or_on_the_others():
+def test_an_images_bits_do_not_depend_on_the_number_of_threads_or_on_the_others(way):
     before, scale = torch.get_num_threads(), torch.tensor([[0.013], [0.017]])
     weights = torch.rand(11, generator=torch.Generator().manual_seed(0))
     try:
@@ -129,7 +135,7 @@ def test_an_images_bits_do_not_depend_on_the_number_of_threads_or_on_the_others(
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 4, 144, 288])
-def test_a_scale_serves_as_many_numbers_as_there_are_for_each(pieces):
+def test_a_scale_serves_as_many_numbers_as_there_are_for_each(pieces, way):
     scale = torch.linspace(0.01, 0.02, pieces)[:, None]
     found = resampled(
         images_of(3, (2, 12, 12)).flatten(1),
@@ -145,5 +151,27 @@ def test_a_scale_serves_as_many_numbers_as_there_are_for_each(pieces):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
-def test_of_no_images_there_are_none():
+@pytest.mark.parametrize("at_once", [1, 4, 100])
+@pytest.mark.parametrize(("size_in", "size_out"), SIZES)
+def test_every_bit_is_the_same_without_compiled_code(size_in, size_out, at_once, monkeypatch):
+    if resampling._library() is None:
+        pytest.skip("there is no compiler")
+    monkeypatch.setattr(resampling, "_IMAGES", at_once)
+    n = 10
+    (_, rows), (_, columns) = drawn(n, size_in, size_out, 1), drawn(n, 9, 11, 2)
+    arguments = {
+        "shape_in": (3, size_in, 9),
+        "shape_out": (3, size_out, 11),
+        "scale": torch.tensor([[0.021], [0.013], [0.037]]),
+        "offset": torch.tensor([[-2.1], [0.3], [0.7]]),
+        "weights": torch.linspace(0, 1, n),
+        "members": 2,
+    }
+    images = images_of(n, (3, size_in, 9)).flatten(1)
+    found = resampled(images, rows, columns, **arguments)
+    monkeypatch.setattr(resampling, "_library", lambda: None)
+    assert torch.equal(found, resampled(images, rows, columns, **arguments))
+
+
+def test_of_no_images_there_are_none(way):
     assert resample_some(0, slice(0, 0), None, torch.tensor([[1.0], [1.0]])).shape == (0, 2, 12, 12)

@@ -70,10 +70,8 @@ static void make(const uint8_t *pixels, ptrdiff_t image, ptrdiff_t channels, con
 
 static void mix(const float *restrict others, const float *restrict own, float weight, ptrdiff_t n,
                 float *restrict found) {
-    if (weight < 0.5f)
-        for (ptrdiff_t i = 0; i < n; i++) found[i] = others[i] + weight * (own[i] - others[i]);
-    else
-        for (ptrdiff_t i = 0; i < n; i++) found[i] = own[i] - (own[i] - others[i]) * (1.0f - weight);
+    float rest = 1.0f - weight;
+    for (ptrdiff_t i = 0; i < n; i++) found[i] = own[i] * weight + others[i] * rest;
 }
 
 /* Each image, or without weights none, is mixed with the one before it; the first of `each` with the last of them. */

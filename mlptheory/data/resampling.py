@@ -13,7 +13,7 @@ import torch
 from mlptheory.base.native import compiled
 
 # Moved at a time without compiled code: with what is made of them on the way they fit into a core's cache.
-_IMAGES = 64
+_IMAGES = 32
 
 
 class Taps(NamedTuple):
@@ -187,21 +187,20 @@ def _in_torch(
     if weights is not None:
         weights = weights[:, None, None, None]
         others = found.unflatten(0, (members, -1)).roll(1, dims=1).flatten(0, 1)
-        differences = found - others
-        found.copy_(
-            torch.where(weights < 0.5, (differences * weights).add_(others), found - differences.mul(1 - weights))
-        )
+        found.mul_(weights).add_(others.mul_(1 - weights))
 
 
 def _along(images: torch.Tensor, taps: Taps | None, some: slice) -> torch.Tensor:
     """Move the rows of images, shape (n, C, H, W)."""
     if taps is None:
         return images
+    n, channels, height, width = images.shape
     starts, weights = taps if len(taps.starts) == 1 else (part[some] for part in taps)
-    places = starts[:, None, :, None].long().expand(len(images), images.shape[1], -1, images.shape[3])
-    found = None
+    firsts = torch.arange(0, n * channels * height, height).view(n, channels, 1) + starts[:, None]
+    lines, found = images.reshape(-1, width), None
     for index in range(weights.shape[1]):
-        part = images.gather(2, places + index).mul_(weights[:, index][:, None, :, None])
+        part = lines.index_select(0, (firsts + index).view(-1)).view(n, channels, -1, width)
+        part.mul_(weights[:, index][:, None, :, None])
         found = part if found is None else found.add_(part)
     return found
 

@@ -332,7 +332,7 @@ class Loader:
 
     def _inputs(self, pixels: torch.Tensor, draws: _Draws, weights: torch.Tensor | None, members: int) -> torch.Tensor:
         """Make normalized, moved and mixed images of bytes."""
-        if self._operators.sparse and (self._moves or weights is not None):
+        if self._operators.sparse:
             return resampled(
                 pixels,
                 draws.rows,

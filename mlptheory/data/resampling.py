@@ -12,8 +12,8 @@ import torch
 
 from mlptheory.base.native import compiled
 
-# Moved at a time without compiled code: with what is made of them on the way they fit into a core's cache.
-_IMAGES = 32
+# Of images that are moved at a time without compiled code: with what is made on the way they fit into a core's cache.
+_NUMBERS = 2**19
 
 
 class Taps(NamedTuple):
@@ -178,8 +178,9 @@ def _in_torch(
     found: torch.Tensor,
 ) -> None:
     """Do what the compiled code does, sum by sum."""
-    for first in range(0, len(pixels), _IMAGES):
-        some = slice(first, first + _IMAGES)
+    at_once = max(1, _NUMBERS // found[0].numel())
+    for first in range(0, len(pixels), at_once):
+        some = slice(first, first + at_once)
         images = pixels[some].to(torch.float32).view(-1, len(scale), math.prod(shape_in) // len(scale))
         images = images.mul_(scale).add_(offset).view(-1, *shape_in)
         images = _along(images.mT, columns, some).mT

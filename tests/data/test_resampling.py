@@ -156,7 +156,7 @@ def test_a_scale_serves_as_many_numbers_as_there_are_for_each(pieces, way):
 def test_every_bit_is_the_same_without_compiled_code(size_in, size_out, at_once, monkeypatch):
     if resampling._library() is None:
         pytest.skip("there is no compiler")
-    monkeypatch.setattr(resampling, "_IMAGES", at_once)
+    monkeypatch.setattr(resampling, "_NUMBERS", at_once * 3 * size_out * 11)
     n = 10
     (_, rows), (_, columns) = drawn(n, size_in, size_out, 1), drawn(n, 9, 11, 2)
     arguments = {

@@ -44,8 +44,8 @@ On a CPU, in code that is compiled on the machine it runs on (`mlptheory.base.na
 
 The compiler is `cc`, or what `$CC` says; it takes a second, once, and what it makes is kept in the platform's cache
 folder. Without a compiler (`CC=` says so), on other systems than Linux, and wherever compiled code would round Lion
-otherwise than torch does, torch's operations do the same, to the last bit, more slowly. The environment of a record says
-which compiler there was.
+otherwise than torch does, torch's operations do the same, to the last bit, more slowly. The environment of a record
+says which compiler there was.
 
 Everywhere, and without changing a bit:
 

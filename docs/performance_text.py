@@ -37,8 +37,8 @@ On a CPU, in code that is compiled on the machine it runs on (`mlptheory.base.na
 
 - Lion takes each number of a parameter through all its operations at once (`mlptheory.training.lion`), equal to
   lion-pytorch's bit for bit. It runs at the memory's bandwidth.
-- Images are moved by the two or three numbers that a row of a crop's matrix has, normalized and mixed on the way
-  (`mlptheory.data.resampling`).
+- Images in float32 are moved by the few numbers that a row of a crop's matrix has, two where they keep their size,
+  normalized and mixed on the way (`mlptheory.data.resampling`).
 - In bfloat16 a weight's gradient is the product of a transposed copy (`mlptheory.models.bfloat16`), which sums in
   another order than autocast's: few entries, less than one in 1,000, have another last bit. Only the copy is compiled.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import tee
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from mlptheory.base import InputError
 from mlptheory.base.files import sha256
 from mlptheory.data.mapped_images import ChannelSums, MappedImages
 
@@ -106,10 +108,22 @@ def ordered(images: Images, index_arrays: Iterable[np.ndarray], pinned: bool = F
     if isinstance(images, MappedImages | Selection):
         return images.batches(index_arrays, pinned)
     if isinstance(images, ImageSource):
-        found = images.batches(index_arrays)
+        asked, wanted = tee(index_arrays)
+        found = (
+            _as_said(images, len(examples), part) for examples, part in zip(wanted, images.batches(asked), strict=True)
+        )
     else:
         found = (images.index_select(0, torch.from_numpy(examples)) for examples in index_arrays)
     return (part.pin_memory() for part in found) if pinned else found
+
+
+def _as_said(source: ImageSource, n: int, found: object) -> torch.Tensor:
+    """Return what a source returned, if it is what it was asked for: compiled code takes its size and type on trust."""
+    shape = (n, *source.shape[1:])
+    if not isinstance(found, torch.Tensor) or found.dtype != torch.uint8 or tuple(found.shape) != shape:
+        said = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
+        raise InputError(f"{type(source).__name__} returned {said}: expected a uint8 tensor of shape {shape}")
+    return found
 
 
 def chunks(images: Images, purpose: str) -> Iterator[torch.Tensor]:

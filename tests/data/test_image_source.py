@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mlptheory.base import InputError
-from mlptheory.data import Dataset, ImageSource, Loader, channel_statistics, split_validation, subset
+from mlptheory.data import Augmentation, Dataset, ImageSource, Loader, channel_statistics, split_validation, subset
 from mlptheory.data.image_source import chunks, gathered
 from mlptheory.data.normalization import summed_channels
 
@@ -117,6 +117,26 @@ def test_a_source_that_does_not_say_how_it_is_read():
     with pytest.raises(NotImplementedError, match="ImageSource reads no images"):
         source[:]
     assert source.channel_sums() is None
+
+
+WRONG = {
+    r"torch.int64 \(4, 2, 4, 6\)": lambda images: images.long(),
+    r"torch.uint8 \(3, 2, 4, 6\)": lambda images: images[1:],
+    r"torch.uint8 \(4, 2, 4, 3\)": lambda images: images[..., ::2],
+    "ndarray": lambda images: images.numpy(),
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_what_a_source_returns_is_what_it_said(said, monkeypatch):
+    """Else compiled code would read other numbers than those, or beyond them."""
+    source = datasets()[1]
+    monkeypatch.setattr(Recorded, "__getitem__", lambda self, examples: WRONG[said](self.images[examples]))
+    message = rf"Recorded returned {said}: expected a uint8 tensor of shape \(4, 2, 4, 6\)"
+    with pytest.raises(InputError, match=message):
+        next(Loader(source, batch_size=4, augmentation=Augmentation(flip=True, mixup=1.0)).batches(0))
+    with pytest.raises(InputError, match="Recorded returned"):
+        gathered(source.images)
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,17 @@ def _dataset(labels_seed):
 
 @pytest.mark.parametrize("options", [{}, {"image_size": 6}, {"pixel_permutation": 2}, {"drop_last": True}])
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
-def test_joint_batches_are_the_members_own(augmentation, options):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_joint_batches_are_the_members_own(dtype, augmentation, options):
     options = {
         "batch_size": 7,
         "augmentation": augmentation,
         "normalization": Normalization(mean=(0.5, 0.4), std=(0.2, 0.3)),
-        "dtype": torch.float64,
+        "dtype": dtype,
         **options,
     }
+    # In float32 images are moved one by one, by the same sums wherever they stand; noise is a product.
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5 if augmentation.as_noise else 0
     singles = [Loader(_dataset(seed), seed=seed, **options) for seed in (3, 5, 8)]
     joint = JointLoader([singles[0], *(singles[0].sibling(_dataset(seed), seed) for seed in (5, 8))])
     assert len(joint) == len(singles[0]) and joint.input_shape == singles[0].input_shape
@@ -48,7 +51,7 @@ def test_joint_batches_are_the_members_own(augmentation, options):
                 if parts[0] is None:
                     assert value is None
                 else:
-                    torch.testing.assert_close(value, torch.cat(parts), rtol=0, atol=1e-12, msg=name)
+                    torch.testing.assert_close(value, torch.cat(parts), rtol=0, atol=tolerance, msg=name)
 
 
 def test_a_sibling_leaves_the_first_as_it_was():

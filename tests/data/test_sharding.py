@@ -38,14 +38,17 @@ def test_every_row_has_one_process(size, world):
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 @pytest.mark.parametrize("world", [2, 3, 6])
-def test_shards_of_a_batch_are_its_rows(name, world):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_shards_of_a_batch_are_its_rows(dtype, name, world):
     options = {
         "batch_size": 9,  # a last batch of 5, so that of 6 processes one has no row
         "seed": 4,
         "augmentation": AUGMENTATIONS[name],
         "normalization": Normalization(mean=(0.4, 0.6), std=(0.2, 0.3)),
-        "dtype": torch.float64,
+        "dtype": dtype,
     }
+    # In float32 images are moved one by one, by the same sums wherever they stand; noise is a product.
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5 if name == "noise" else 0
     loader = Loader(_dataset(), **options)
     shards = [loader.shard(rank, world) for rank in range(world)]
     for epoch, start in ((0, 0), (3, 1)):
@@ -59,7 +62,7 @@ def test_shards_of_a_batch_are_its_rows(name, world):
                     assert all(getattr(part, field) is None for part in parts)
                 else:
                     joined = torch.cat([getattr(part, field) for part in parts])
-                    torch.testing.assert_close(joined, value, rtol=0, atol=1e-12, msg=field)
+                    torch.testing.assert_close(joined, value, rtol=0, atol=tolerance, msg=field)
 
 
 def test_the_first_row_of_a_process_is_mixed_with_the_last_of_the_one_before():

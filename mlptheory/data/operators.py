@@ -7,6 +7,8 @@ has shape (B, h, H). Doing one operator after another is the product of their ma
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from mlptheory.base import invalid
@@ -114,17 +116,60 @@ def crop_resize_matrix(
     if bool((lengths < 1).any() | (starts < 0).any() | (starts + lengths > size_in).any()):
         window = (start, length) if single else "a batch"
         raise invalid("(start, length)", window, f"windows of at least 1 pixel inside 0 .. {size_in}")
+    firsts, weights = crop_resize_taps(starts, lengths, size_in, size_out, antialias)
+    columns = firsts[:, :, None] + torch.arange(weights.shape[2], device=device)
+    matrix = weights.new_zeros((len(starts), size_out, size_in)).scatter_(2, columns, weights).to(dtype)
+    return matrix[0] if single else matrix
+
+
+def crop_resize_taps(
+    starts: torch.Tensor, lengths: torch.Tensor, size_in: int, size_out: int, antialias: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the few numbers in each row of the matrices of windows that are inside.
+
+    Parameters
+    ----------
+    starts, lengths : Tensor of int64, shape (B,)
+    size_in, size_out, antialias
+        Those of `crop_resize_matrix`.
+
+    Returns
+    -------
+    firsts : Tensor of int64, shape (B, size_out)
+        The column of each row's first number.
+    weights : Tensor of float64 (on MPS of float32), shape (B, size_out, K)
+        The K numbers from there on, as many as a row has where the window is the whole axis.
+
+    Examples
+    --------
+    >>> firsts, weights = crop_resize_taps(torch.tensor([1]), torch.tensor([4]), size_in=6, size_out=2)
+    >>> firsts.tolist(), weights.shape
+    ([[0, 0]], torch.Size([1, 2, 6]))
+    """
+    count = taps_in_a_row(size_in, size_out, antialias)
     # MPS has no float64; there float32 has to do.
     exact = torch.float32 if starts.device.type == "mps" else torch.float64
-    starts, lengths = starts.to(exact)[:, None, None], lengths.to(exact)[:, None, None]
-    scale = lengths / size_out
+    own_starts, own_lengths = starts[:, None, None], lengths[:, None, None]
+    scale = own_lengths.to(exact) / size_out
     reach = scale.clamp(min=1) if antialias else torch.ones_like(scale)
-    centers = scale * (torch.arange(size_out, dtype=exact, device=device)[None, :, None] + 0.5)
-    pixels = torch.arange(size_in, dtype=exact, device=device)[None, None, :] - starts
-    weights = (1 - (pixels + 0.5 - centers).abs() / reach).clamp(min=0)
-    weights = weights * ((pixels >= 0) & (pixels < lengths))
-    matrix = (weights / weights.sum(dim=2, keepdim=True)).to(dtype)
-    return matrix[0] if single else matrix
+    centers = scale * (torch.arange(size_out, dtype=exact, device=starts.device)[None, :, None] + 0.5)
+    # No pixel before the first, and none that is `count` after it, has a weight.
+    firsts = (own_starts + (centers - reach - 0.5).floor().to(torch.int64) + 1).clamp(0, size_in - count)
+    pixels = firsts + torch.arange(count, device=starts.device) - own_starts
+    weights = (1 - (pixels.to(exact) + 0.5 - centers).abs() / reach).clamp(min=0)
+    weights = weights * ((pixels >= 0) & (pixels < own_lengths))
+    return firsts[:, :, 0], weights / weights.sum(dim=2, keepdim=True)
+
+
+def taps_in_a_row(size_in: int, size_out: int, antialias: bool = True) -> int:
+    """Return how many pixels an output pixel of a resized window of up to `size_in` looks at, at most.
+
+    Examples
+    --------
+    >>> taps_in_a_row(64, 64), taps_in_a_row(96, 64), taps_in_a_row(96, 64, antialias=False)
+    (2, 3, 2)
+    """
+    return min(size_in, math.ceil(2 * max(1.0, size_in / size_out)) if antialias else 2)
 
 
 def resize_matrix(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from mlptheory.base.native import compiled
+from mlptheory.data.operators import crop_resize_taps
 
 # Of images that are moved at a time without compiled code: with what is made on the way they fit into a core's cache.
 _NUMBERS = 2**19
@@ -31,11 +32,10 @@ class Taps(NamedTuple):
     weights: torch.Tensor
 
     @staticmethod
-    def of(matrices: torch.Tensor, count: int) -> Taps:
-        """Take the numbers of matrices, shape (B, h, H), that have no more than `count` side by side in a row."""
-        first = (matrices != 0).to(torch.uint8).argmax(dim=2).clamp(max=matrices.shape[2] - count)
-        weights = matrices.gather(2, first[:, :, None] + torch.arange(count))
-        return Taps(first.to(torch.int32), weights.to(torch.float32).mT.contiguous())
+    def of_windows(starts: torch.Tensor, lengths: torch.Tensor, size_in: int, size_out: int) -> Taps:
+        """Return the matrices that crop to windows, of shape (B,) each, and resize."""
+        firsts, weights = crop_resize_taps(starts, lengths, size_in, size_out)
+        return Taps(firsts.to(torch.int32), weights.to(torch.float32).mT.contiguous())
 
     def flipped(self) -> Taps:
         """Return the matrices whose rows come in the other order."""
@@ -59,17 +59,6 @@ class Taps(NamedTuple):
     def expand(self, batch: int) -> Taps:
         """Return one matrix for each of a batch."""
         return Taps(self.starts.expand(batch, -1), self.weights.expand(batch, -1, -1))
-
-
-def taps_of_resizing(size_in: int, size_out: int) -> int:
-    """Return how many pixels an output pixel of a resized window of up to `size_in` looks at, at most.
-
-    Examples
-    --------
-    >>> taps_of_resizing(64, 64), taps_of_resizing(96, 64)
-    (2, 3)
-    """
-    return min(size_in, math.ceil(2 * max(1.0, size_in / size_out)))
 
 
 class _Axis(ctypes.Structure):

@@ -11,14 +11,14 @@ import torch
 from mlptheory.base.random import uniform
 from mlptheory.data.augmentation import Augmentation
 from mlptheory.data.crops import random_resized_crop_boxes
-from mlptheory.data.operators import crop_resize_matrix, resize_matrix, shift_matrix
-from mlptheory.data.resampling import Taps, taps_of_resizing
+from mlptheory.data.operators import crop_resize_matrix, resize_matrix, shift_matrix, taps_in_a_row
+from mlptheory.data.resampling import Taps
 from mlptheory.data.sending import sent
 
 # Above this, matrices of all windows would cost more memory than they save time.
 _BANK_BYTES = 128 * 2**20
-# Windows whose matrices are written out at a time, to take their few numbers.
-_NUMBERS = 2**21
+# Of windows that are tabulated at a time.
+_NUMBERS = 2**20
 
 
 class RandomOperators:
@@ -148,7 +148,15 @@ class _Axis:
         """Return what `matrices` returns, by the numbers that are not 0."""
         found = None
         if windows is not None and not self._has_room_for_taps:
-            found = Taps.of(self._crop_and_flip(windows, flips), taps_of_resizing(self.size_in, self.size_out))
+            found = self._taps_of(*(torch.from_numpy(own.copy()) for own in windows.T))
+            if flips is not None:
+                flipped = torch.from_numpy(flips)
+                found = Taps(
+                    *(
+                        torch.where(flipped.view(-1, *[1] * (one.dim() - 1)), other, one)
+                        for one, other in zip(found, found.flipped(), strict=True)
+                    )
+                )
         elif windows is not None or flips is not None:
             found = self._tap_bank.select(sent(self._places(windows, flips), self.device))
         elif self.size_in != self.size_out or shifts is not None:
@@ -156,6 +164,9 @@ class _Axis:
         if shifts is not None:
             found = found.shifted(sent(shifts.copy(), self.device), self.augmentation.shift_mode == "cyclic")
         return found
+
+    def _taps_of(self, starts: torch.Tensor, lengths: torch.Tensor) -> Taps:
+        return Taps.of_windows(starts, lengths, self.size_in, self.size_out)
 
     def _places(self, windows: np.ndarray | None, flips: np.ndarray | None) -> np.ndarray:
         """Return the positions in a table of windows and flips."""
@@ -176,7 +187,8 @@ class _Axis:
 
     @property
     def _has_room_for_taps(self) -> bool:
-        in_a_row = 1 + taps_of_resizing(self.size_in, self.size_out)
+        # And where they begin.
+        in_a_row = 1 + taps_in_a_row(self.size_in, self.size_out)
         return 4 * self._window_count * (1 + self.flipped) * self.size_out * in_a_row <= _BANK_BYTES
 
     @cached_property
@@ -204,16 +216,10 @@ class _Axis:
 
     @cached_property
     def _tap_bank(self) -> Taps:
-        count = taps_of_resizing(self.size_in, self.size_out)
-        if self.cropped:
-            at_a_time = max(1, _NUMBERS // (self.size_in * self.size_out))
-            windows = (torch.from_numpy(values).split(at_a_time) for values in self._windows)
-            parts = [
-                Taps.of(crop_resize_matrix(*part, self.size_in, self.size_out, dtype=self.dtype), count)
-                for part in zip(*windows, strict=True)
-            ]
-        else:
-            parts = [Taps.of(resize_matrix(self.size_in, self.size_out, dtype=self.dtype)[None], count)]
+        windows = self._windows if self.cropped else (np.zeros(1, dtype=np.int64), np.array([self.size_in]))
+        at_a_time = max(1, _NUMBERS // (self.size_out * taps_in_a_row(self.size_in, self.size_out)))
+        some = (torch.from_numpy(values).split(at_a_time) for values in windows)
+        parts = [self._taps_of(*part) for part in zip(*some, strict=True)]
         parts += [part.flipped() for part in parts] if self.flipped else []
         return Taps(*(torch.cat(own) for own in zip(*parts, strict=True)))
 

@@ -131,3 +131,27 @@ def test_none_is_the_identity():
 def test_bad_input(call):
     with pytest.raises(InputError, match=r" = .*expected"):
         call()
+
+
+def by_formula(starts, lengths, size_in, size_out, antialias):
+    """The weights of all pixels, most of them 0."""
+    starts, lengths = starts[:, None, None].double(), lengths[:, None, None].double()
+    scale = lengths / size_out
+    reach = scale.clamp(min=1) if antialias else 1
+    pixels = torch.arange(size_in, dtype=F64) - starts
+    distances = (pixels + 0.5 - scale * (torch.arange(size_out, dtype=F64)[:, None] + 0.5)).abs()
+    weights = (1 - distances / reach).clamp(min=0) * ((pixels >= 0) & (pixels < lengths))
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("size_in", [*range(1, 13), 32, 64, 96])
+def test_no_number_of_any_window_is_lost(size_in, antialias):
+    starts, lengths = torch.tensor(
+        [(start, length) for length in range(1, size_in + 1) for start in range(size_in - length + 1)]
+    ).T
+    some = slice(None, None, max(1, len(starts) // 200))
+    for size_out in (*range(1, 13), 31, 64):
+        arguments = starts[some], lengths[some], size_in, size_out, antialias
+        found = crop_resize_matrix(*arguments, dtype=F64)
+        torch.testing.assert_close(found, by_formula(*arguments), rtol=0, atol=1e-14)

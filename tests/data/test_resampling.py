@@ -5,7 +5,7 @@ import torch
 
 from mlptheory.data import apply_operator, crop_resize_matrix, resampling, shift_matrix
 from mlptheory.data.mixup import mixed
-from mlptheory.data.resampling import Taps, resampled, taps_of_resizing
+from mlptheory.data.resampling import Taps, resampled
 
 F64 = torch.float64
 # Pixels before and after, of one axis: the smallest, both directions, and where a row is longer than a vector.
@@ -27,7 +27,7 @@ def written_out(taps, size_in):
 @pytest.mark.parametrize(("size_in", "size_out"), SIZES)
 def test_taps_are_the_matrices(size_in, size_out):
     matrices = crop_resize_matrix(*windows_of(size_in), size_in, size_out)
-    taps = Taps.of(matrices, taps_of_resizing(size_in, size_out))
+    taps = Taps.of_windows(*windows_of(size_in), size_in, size_out)
     assert torch.equal(written_out(taps, size_in), matrices.to(F64))
     assert torch.equal(written_out(taps.flipped(), size_in), matrices.flip(1).to(F64))
     chosen = torch.tensor([0, 0, len(matrices) - 1])
@@ -37,9 +37,10 @@ def test_taps_are_the_matrices(size_in, size_out):
 @pytest.mark.parametrize("mode", ["zero", "cyclic"])
 @pytest.mark.parametrize("batch", [1, 9])
 def test_shifted_taps_are_the_products(mode, batch):
-    matrices = crop_resize_matrix(torch.arange(batch) % 3, torch.full((batch,), 4), 7, 5)
     offsets = torch.arange(-4, 5)
-    found = Taps.of(matrices, 2).shifted(offsets, cyclic=mode == "cyclic")
+    starts, lengths = torch.arange(batch) % 3, torch.full((batch,), 4)
+    found = Taps.of_windows(starts, lengths, 7, 5).shifted(offsets, cyclic=mode == "cyclic")
+    matrices = crop_resize_matrix(starts, lengths, 7, 5)
     shifts = torch.stack([shift_matrix(int(offset), 5, mode) for offset in offsets])
     assert torch.equal(written_out(found, 7), (shifts @ matrices).to(F64))
 
@@ -53,7 +54,7 @@ def drawn(n, size_in, size_out, seed):
     windows = windows_of(size_in)
     chosen = torch.randint(0, windows.shape[1], (n,), generator=torch.Generator().manual_seed(seed))
     matrices = crop_resize_matrix(*windows[:, chosen], size_in, size_out, dtype=F64)
-    return matrices, Taps.of(matrices, taps_of_resizing(size_in, size_out))
+    return matrices, Taps.of_windows(*windows[:, chosen], size_in, size_out)
 
 
 @pytest.fixture(params=["compiled", "by torch"])
@@ -104,7 +105,7 @@ def test_images_are_those_of_the_dense_matrices(size_in, size_out, members, move
 
 
 def resample_some(n, rows, weights, scale):
-    taps = Taps.of(crop_resize_matrix(*windows_of(12)[:, : max(n, 1)], 12, 12), 2)
+    taps = Taps.of_windows(*windows_of(12)[:, : max(n, 1)], 12, 12)
     return resampled(
         images_of(11, (2, 12, 12))[rows].flatten(1),
         Taps(*(part[rows] for part in taps)),

@@ -46,7 +46,9 @@ class _MixedCrossEntropy(torch.autograd.Function):
     ) -> torch.Tensor:
         logarithms = F.log_softmax(logits, dim=1)
         labels = torch.stack([targets, partners], dim=1)
-        shares = (1 - label_smoothing) * torch.stack([mix, 1 - mix], dim=1)
+        # Smoothed in float64 if the logits are.
+        weights = torch.stack([mix, 1 - mix], dim=1).to(torch.promote_types(mix.dtype, logarithms.dtype))
+        shares = (1 - label_smoothing) * weights
         ctx.save_for_backward(logarithms, labels, shares)
         ctx.label_smoothing = label_smoothing
         losses = -(shares * logarithms.gather(1, labels)).sum(dim=1)
@@ -60,7 +62,7 @@ class _MixedCrossEntropy(torch.autograd.Function):
         found = logarithms.exp().mul_(gradient)
         if ctx.label_smoothing:
             found.sub_(gradient * (ctx.label_smoothing / logarithms.shape[1]))
-        return found.scatter_add_(1, labels, -gradient * shares), None, None, None, None
+        return found.scatter_add_(1, labels, (-gradient * shares).to(found.dtype)), None, None, None, None
 
 
 def objective(recipe: Recipe, *, reduction: Literal["mean", "none"] = "mean") -> Objective:

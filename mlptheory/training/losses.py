@@ -46,9 +46,9 @@ class _MixedCrossEntropy(torch.autograd.Function):
     ) -> torch.Tensor:
         logarithms = F.log_softmax(logits, dim=1)
         labels = torch.stack([targets, partners], dim=1)
-        # Smoothed in float64 if the logits are.
-        weights = torch.stack([mix, 1 - mix], dim=1).to(torch.promote_types(mix.dtype, logarithms.dtype))
-        shares = (1 - label_smoothing) * weights
+        # Shared and smoothed in float64 if the logits are.
+        mix = mix.to(torch.promote_types(mix.dtype, logarithms.dtype))
+        shares = (1 - label_smoothing) * torch.stack([mix, 1 - mix], dim=1)
         ctx.save_for_backward(logarithms, labels, shares)
         ctx.label_smoothing = label_smoothing
         losses = -(shares * logarithms.gather(1, labels)).sum(dim=1)

@@ -61,14 +61,15 @@ def test_the_gradient_of_the_squared_error_is_the_distance_from_the_mixed_label(
 def test_the_gradient_of_the_mixed_cross_entropy_is_that_of_its_definition(dtype, smoothing):
     # Shares are in float32, as a loader gives them, whatever the logits are in.
     shares = MIX.float()
-    logits, exact = LOGITS.to(dtype).requires_grad_(), LOGITS.to(dtype).double().requires_grad_()
+    logits = LOGITS.to(dtype, copy=True).requires_grad_()
+    exact = logits.detach().to(torch.float64, copy=True).requires_grad_()
     mixed = SimpleNamespace(targets=LABELS, partners=PARTNERS, mix=shares)
     losses = example_losses(logits, mixed, Recipe(label_smoothing=smoothing))
     of_label, of_partner = (
         torch.nn.functional.cross_entropy(exact, labels, label_smoothing=smoothing, reduction="none")
         for labels in (LABELS, PARTNERS)
     )
-    expected = shares.double() * of_label + (1 - shares).double() * of_partner
+    expected = shares.double() * of_label + (1 - shares.double()) * of_partner
     losses.sum().backward()
     expected.sum().backward()
     tolerance = 8 * torch.finfo(dtype).eps

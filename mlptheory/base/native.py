@@ -18,8 +18,10 @@ import platformdirs
 
 from mlptheory.base.files import sha256, write_atomically
 
-# Without contraction: a sum of products is rounded as it is written, whatever the compiler.
-_FLAGS = ("-O3", "-march=native", "-funroll-loops", "-ffp-contract=off", "-std=gnu11", "-fopenmp", "-shared", "-fPIC")
+# A sum of products is rounded as it is written, whatever the compiler; and a library that was linked for -ffast-math
+# flushes the denormal numbers of the whole process to zero.
+_ROUNDING = ("-fno-fast-math", "-ffp-contract=off")
+_FLAGS = ("-O3", "-march=native", "-funroll-loops", *_ROUNDING, "-std=gnu11", "-fopenmp", "-shared", "-fPIC")
 _PATIENCE_S = 120
 
 
@@ -79,7 +81,11 @@ def compiler() -> str | None:
 def _compiler() -> tuple[str, ...] | None:
     if platform.system() != "Linux":
         return None
-    words = shlex.split(os.environ.get("CC", "cc"))
+    try:
+        words = shlex.split(os.environ.get("CC", "cc"))
+    except ValueError:
+        # A quotation that does not end.
+        return None
     found = shutil.which(words[0]) if words else None
     return None if found is None else (found, *words[1:])
 

@@ -70,6 +70,8 @@ def _is_plain(matrix: torch.Tensor) -> bool:
     """Whether an address says all of a matrix: nothing is to be differentiated, and none stands for several."""
     if torch.is_grad_enabled() or matrix.device.type != "cpu" or not matrix.is_contiguous():
         return False
+    if matrix.dtype != torch.bfloat16 or matrix.is_neg():
+        return False
     try:
         return matrix.data_ptr() != 0
     except RuntimeError:

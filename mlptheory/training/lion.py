@@ -75,8 +75,7 @@ class BlockedLion(Lion):
             return
         copy = None if self.copies is None else self.copies.of(parameter)
         gradient = gradient.contiguous()
-        of_kind = parameter.dtype == torch.float32 and gradient.dtype in (torch.float32, torch.bfloat16)
-        step = _step_at_once if of_kind and _is_compiled() else _step_in_blocks
+        step = _step_at_once if _are_plain(parameter, mean, gradient, copy) and _is_compiled() else _step_in_blocks
         step(parameter, mean, gradient, copy, lr=lr, kept=kept, beta1=beta1, beta2=beta2)
         if copy is not None:
             self.copies.is_written(parameter)
@@ -125,6 +124,19 @@ def _step_in_blocks(
             each.copy_(weights)
 
 
+def _are_plain(parameter: torch.Tensor, mean: torch.Tensor, gradient: torch.Tensor, copy: torch.Tensor | None) -> bool:
+    """Whether addresses say all of contiguous tensors: numbers in memory, of the kinds and as many as C takes them."""
+    arrays = [parameter, mean, gradient, *([] if copy is None else [copy])]
+    return (
+        parameter.dtype == mean.dtype == torch.float32
+        and gradient.dtype in (torch.float32, torch.bfloat16)
+        and (copy is None or (copy.dtype == torch.bfloat16 and copy.is_contiguous()))
+        and all(type(each) in (torch.Tensor, torch.nn.Parameter) for each in arrays)
+        and all(each.shape == parameter.shape and each.device.type == "cpu" for each in arrays)
+        and not any(each.is_neg() or each._is_zerotensor() for each in arrays)
+    )
+
+
 def _step_at_once(
     parameter: torch.Tensor,
     mean: torch.Tensor,
@@ -167,8 +179,9 @@ def _is_compiled() -> bool:
     if _library() is None:
         return False
     n = 1_000
-    grid = torch.arange(n, dtype=torch.float32)
-    start = (torch.sin(grid), torch.cos(3 * grid) / 100, torch.sin(7 * grid) / 10, torch.empty(n, dtype=torch.bfloat16))
+    # Whatever the default device is.
+    grid = torch.arange(n, dtype=torch.float32, device="cpu")
+    start = (torch.sin(grid), torch.cos(3 * grid) / 100, torch.sin(7 * grid) / 10, grid.to(torch.bfloat16))
     found = []
     for step in (_step_in_blocks, _step_at_once):
         arrays = [each.clone() for each in start]

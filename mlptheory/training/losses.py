@@ -46,6 +46,8 @@ class _MixedCrossEntropy(torch.autograd.Function):
     ) -> torch.Tensor:
         logarithms = F.log_softmax(logits, dim=1)
         labels = torch.stack([targets, partners], dim=1)
+        # Shared and smoothed in float64 if the logits are.
+        mix = mix.to(torch.promote_types(mix.dtype, logarithms.dtype))
         shares = (1 - label_smoothing) * torch.stack([mix, 1 - mix], dim=1)
         ctx.save_for_backward(logarithms, labels, shares)
         ctx.label_smoothing = label_smoothing
@@ -60,7 +62,7 @@ class _MixedCrossEntropy(torch.autograd.Function):
         found = logarithms.exp().mul_(gradient)
         if ctx.label_smoothing:
             found.sub_(gradient * (ctx.label_smoothing / logarithms.shape[1]))
-        return found.scatter_add_(1, labels, -gradient * shares), None, None, None, None
+        return found.scatter_add_(1, labels, (-gradient * shares).to(found.dtype)), None, None, None, None
 
 
 def objective(recipe: Recipe, *, reduction: Literal["mean", "none"] = "mean") -> Objective:

@@ -59,7 +59,7 @@ def test_another_text_or_another_compiler_is_compiled_anew(source, folder, calls
     assert len(calls()) == len(list(folder.iterdir())) == 3
 
 
-@pytest.mark.parametrize("compiler", ["", "no-such-compiler", "false"])
+@pytest.mark.parametrize("compiler", ["", "no-such-compiler", "false", 'cc "'])
 def test_without_a_compiler_there_is_nothing(source, folder, monkeypatch, compiler):
     monkeypatch.setenv("CC", compiler)
     assert compiled(source) is None
@@ -119,6 +119,15 @@ def test_threads_are_torchs_own(folder):
         assert len(libraries) == 1 and "torch" in libraries.pop()
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=120)
+
+
+def test_a_compiler_told_to_be_fast_leaves_denormal_numbers_and_nan(source, folder, monkeypatch):
+    source.write_text("int is_nan(float value) { return value != value; }\n")
+    monkeypatch.setenv("CC", f"{native._compiler()[0]} -ffast-math")
+    library = compiled(source)
+    library.is_nan.argtypes = [ctypes.c_float]
+    assert library.is_nan(float("nan")) == 1
+    assert sys.float_info.min / 2 > 0
 
 
 def test_the_cache_folder_is_the_platforms(folder):

@@ -76,6 +76,13 @@ def test_the_transpose_lies_in_order(shape, way, threads):
     assert torch.equal(twice, matrix)
 
 
+def test_what_is_no_plain_matrix_of_bfloat16_is_transposed_by_torch(way):
+    numbers = torch.arange(6.0).view(2, 3)
+    for matrix in (numbers, numbers.half(), torch._neg_view(numbers.bfloat16())):
+        with torch.no_grad():
+            assert torch.equal(transposed(matrix), matrix.t())
+
+
 def test_a_gradients_gradient_is_torchs(way):
     inputs, weight, bias, gradient = _operands()
     found = []

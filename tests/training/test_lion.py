@@ -190,3 +190,42 @@ def test_autograd_and_copies_see_the_step(way):
     assert parameter._version > version
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         output.backward()
+
+
+def test_a_mean_in_float64_is_not_read_as_float32(way):
+    found = []
+    for kind in (BlockedLion, Lion):
+        layer = nn.Linear(3, 2).double()
+        nn.init.constant_(layer.weight, 0.1)
+        optimizer = kind([layer.weight], lr=0.1)
+        for dtype in (torch.float64, torch.float32):
+            layer.to(dtype).zero_grad()
+            layer(torch.ones(1, 3, dtype=dtype)).sum().backward()
+            optimizer.step()
+        found.append((layer.weight.detach(), optimizer.state[layer.weight]["exp_avg"]))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=0)
+
+
+def _step_of(parameter, gradient, mean=None):
+    optimizer = BlockedLion([parameter], lr=0.1)
+    parameter.grad = gradient
+    if mean is not None:
+        optimizer.state[parameter]["exp_avg"] = mean
+    optimizer.step()
+    return parameter.detach()
+
+
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized:UserWarning")
+def test_a_mean_of_another_size_is_an_error_not_memory_overwritten(way):
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        _step_of(nn.Parameter(torch.ones(5)), torch.ones(5), torch.ones(3))
+
+
+def test_what_an_address_does_not_say_is_left_to_torch(way):
+    assert torch.equal(_step_of(nn.Parameter(torch.ones(4)), torch._neg_view(torch.ones(4))), torch.full((4,), 1.1))
+    assert torch.equal(_step_of(nn.Parameter(torch.ones(4)), torch._efficientzerotensor(4)), torch.ones(4))
+
+
+def test_the_default_device_is_not_where_compiled_code_is_tried():
+    with torch.device("meta"):
+        assert lion._is_compiled.__wrapped__() == lion._is_compiled()

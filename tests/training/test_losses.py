@@ -56,6 +56,27 @@ def test_the_gradient_of_the_squared_error_is_the_distance_from_the_mixed_label(
     np.testing.assert_allclose(logits.grad, LOGITS.numpy() - target, rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_gradient_of_the_mixed_cross_entropy_is_that_of_its_definition(dtype, smoothing):
+    # Shares are in float32, as a loader gives them, whatever the logits are in.
+    shares = MIX.float()
+    logits = LOGITS.to(dtype, copy=True).requires_grad_()
+    exact = logits.detach().to(torch.float64, copy=True).requires_grad_()
+    mixed = SimpleNamespace(targets=LABELS, partners=PARTNERS, mix=shares)
+    losses = example_losses(logits, mixed, Recipe(label_smoothing=smoothing))
+    of_label, of_partner = (
+        torch.nn.functional.cross_entropy(exact, labels, label_smoothing=smoothing, reduction="none")
+        for labels in (LABELS, PARTNERS)
+    )
+    expected = shares.double() * of_label + (1 - shares.double()) * of_partner
+    losses.sum().backward()
+    expected.sum().backward()
+    tolerance = 8 * torch.finfo(dtype).eps
+    torch.testing.assert_close(losses.double(), expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
 def test_the_objective_can_be_taken_example_by_example(loss):
     mean = objective(Recipe(loss=loss))

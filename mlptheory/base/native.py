@@ -11,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def compiled(source: Path) -> ctypes.CDLL | None:
 
 
 def compiler() -> str | None:
-    """Return what the compiler says it is, None where there is none that works.
+    """Return what the compiler says it is, None where there is none.
 
     Examples
     --------
@@ -73,7 +74,7 @@ def compiler() -> str | None:
     if words is None:
         return None
     try:
-        return _said(words).decode(errors="replace").splitlines()[0]
+        return _run([*words, "--version"]).decode(errors="replace").splitlines()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
         return None
 
@@ -93,12 +94,8 @@ def _compiler() -> tuple[str, ...] | None:
 def _identity(source: Path, words: tuple[str, ...]) -> str:
     of_processor = Path("/proc/cpuinfo").read_bytes().partition(b"\n\n")[0].splitlines()
     same = [line for line in of_processor if line.split(b"\t")[0] in (b"model name", b"flags", b"Features")]
-    parts = [source.read_bytes(), " ".join([*words, *_FLAGS]).encode(), _said(words), *same]
+    parts = [source.read_bytes(), " ".join([*words, *_FLAGS]).encode(), _run([*words, "--version"]), *same]
     return sha256(b"\0".join(parts))[:32]
-
-
-def _said(words: tuple[str, ...]) -> bytes:
-    return subprocess.run([*words, "--version"], capture_output=True, timeout=_PATIENCE_S, check=True).stdout
 
 
 def _folder() -> Path | None:
@@ -123,12 +120,21 @@ def _kept(name: str) -> ctypes.CDLL | None:
 def _compile(source: Path, words: tuple[str, ...], name: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as fresh:
         made = Path(fresh) / name
-        command = [*words, *_FLAGS, "-o", str(made), str(source), "-lm"]
-        subprocess.run(command, capture_output=True, timeout=_PATIENCE_S, check=True)
-        library = ctypes.CDLL(str(made))
-        folder = _folder()
-        if folder is not None:
-            # What cannot be kept, the next process compiles again.
-            with contextlib.suppress(OSError):
-                write_atomically(folder / name, made.read_bytes())
-    return library
+        _run([*words, *_FLAGS, "-o", str(made), str(source), "-lm"])
+        _keep(made.read_bytes(), name)
+        # Not from the temporary folder, if need not be: that one may not hold programs.
+        return _kept(name) or ctypes.CDLL(str(made))
+
+
+def _keep(content: bytes, name: str) -> None:
+    """Put a library among the kept ones; where that cannot be, the next process compiles it again."""
+    folder = _folder()
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            write_atomically(folder / name, content)
+            (folder / name).chmod(0o600)
+
+
+def _run(command: Sequence[str]) -> bytes:
+    found = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE_S, check=True)
+    return found.stdout

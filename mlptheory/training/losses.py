@@ -62,7 +62,11 @@ class _MixedCrossEntropy(torch.autograd.Function):
         found = logarithms.exp().mul_(gradient)
         if ctx.label_smoothing:
             found.sub_(gradient * (ctx.label_smoothing / logarithms.shape[1]))
-        return found.scatter_add_(1, labels, (-gradient * shares).to(found.dtype)), None, None, None, None
+        changes = (-gradient * shares).to(found.dtype)
+        # One label after the other: where both are the same, a GPU would add them in any order.
+        for label in (slice(0, 1), slice(1, 2)):
+            found.scatter_add_(1, labels[:, label], changes[:, label])
+        return found, None, None, None, None
 
 
 def objective(recipe: Recipe, *, reduction: Literal["mean", "none"] = "mean") -> Objective:

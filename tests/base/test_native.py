@@ -45,6 +45,7 @@ def test_a_file_is_compiled_once_and_kept_for_this_user_alone(source, folder, ca
     assert compiled(source).doubled(21) == 42
     assert len(calls()) == 1 and len(list(folder.iterdir())) == 1
     assert folder.stat().st_mode & 0o777 == 0o700
+    assert next(folder.iterdir()).stat().st_mode & 0o777 == 0o600
     assert compiled(source).doubled(4) == 8
     assert len(calls()) == 1
 
@@ -68,6 +69,21 @@ def test_without_a_compiler_there_is_nothing(source, folder, monkeypatch, compil
 def test_on_another_system_there_is_nothing(source, folder, monkeypatch):
     monkeypatch.setattr(native.platform, "system", lambda: "Darwin")
     assert compiled(source) is None
+
+
+def test_a_compiler_that_reads_takes_nothing_of_the_programs_input(source, folder, tmp_path):
+    script = tmp_path / "reading-cc"
+    script.write_text(f'#!/bin/sh\ncat >/dev/null\nexec {native._compiler()[0]} "$@"\n')
+    script.chmod(0o755)
+    code = f"""
+        from pathlib import Path
+        from mlptheory.base.native import compiled
+        assert compiled(Path({str(source)!r})).doubled(5) == 10
+        assert input() == "for the program"
+    """
+    environment = {**os.environ, "CC": str(script)}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    subprocess.run(command, input=b"for the program\n", env=environment, check=True, timeout=120)
 
 
 def test_what_does_not_compile_is_nothing_and_leaves_nothing(source, folder):

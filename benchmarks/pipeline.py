@@ -54,7 +54,8 @@ from mlptheory.training.examples import Examples
 from mlptheory.training.loop import Run
 from mlptheory.trials.environment import describe_environment
 
-CASES = (("B-6/Wi-1024", 64, 1024), ("B-3/Wi-256", 32, 1024))
+# And how many times longer a turn is: what disturbs a machine for a moment is as long as a small net's step.
+CASES = (("B-6/Wi-1024", 64, 1024, 1), ("B-3/Wi-256", 32, 1024, 8))
 CLASSES = 1000
 WARM_UP = 3
 # Dense bfloat16 products, FLOP/s, as the maker gives them.
@@ -148,9 +149,11 @@ def flops(model: nn.Module, batch_size: int) -> int:
     return 2 * batch_size * (3 * weights - layers[0].in_features * layers[0].out_features)
 
 
-def ways_of(name: str, side: int, batch_size: int, options: argparse.Namespace, folder: Path) -> dict[str, Steps]:
+def ways_of(
+    name: str, side: int, batch_size: int, steps: int, options: argparse.Namespace, folder: Path
+) -> dict[str, Steps]:
     # And what loaders make ahead.
-    n = (WARM_UP + options.steps + 5) * batch_size
+    n = (WARM_UP + steps + 5) * batch_size
     dataset = random_images(side, n)
     examples = Examples(dataset, None, dataset, channel_statistics(dataset), side)
     recipe, device = recipe_of(name, batch_size), options.device
@@ -189,11 +192,11 @@ def finish(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def measure(ways: dict[str, Steps], options: argparse.Namespace) -> dict[str, list[float]]:
+def measure(ways: dict[str, Steps], steps: int, options: argparse.Namespace) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for round_ in range(options.rounds):
         for name in list(ways) if round_ % 2 == 0 else list(reversed(ways)):
-            seconds[name].append(turn(ways[name], options.steps, options.device))
+            seconds[name].append(turn(ways[name], steps, options.device))
     return seconds
 
 
@@ -213,12 +216,13 @@ def peak_of(device: str) -> float | None:
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
-def case(name: str, side: int, batch_size: int, options: argparse.Namespace) -> dict:
+def case(name: str, side: int, batch_size: int, longer: int, options: argparse.Namespace) -> dict:
+    steps = longer * options.steps
     print(f"{name} at {side} x {side}, batches of {batch_size}, {CLASSES} classes", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        seconds = measure(ways_of(name, side, batch_size, options, Path(folder)), options)
+        seconds = measure(ways_of(name, side, batch_size, steps, options, Path(folder)), steps, options)
     work = flops(build(name, image_size=side, num_classes=CLASSES, seed=0), batch_size)
-    found = {"model": name, "side": side, "batch_size": batch_size, "flops": work, "seconds": seconds}
+    found = {"model": name, "side": side, "batch_size": batch_size, "steps": steps, "flops": work, "seconds": seconds}
     found["ratios"] = ratios(seconds)
     for way, each in seconds.items():
         middle = statistics.median(each)

@@ -82,7 +82,8 @@ def performance_text(record: dict[str, Any]) -> str:
         )
     peers = ", ".join(f"{name} {version}" for name, version in record["peers"].items() if version is not None)
     parts.append(
-        f"{options['rounds']} rounds of {options['steps']} steps, {options['threads']} threads, {options['device']}, "
+        f"{options['rounds']} rounds of {' and '.join(str(case['steps']) for case in record['cases'])} steps, "
+        f"{options['threads']} threads, {options['device']}, "
         f"load average before the run {record['load']:.1f}, "
         f"on {machine(record)}{'; ' + peers if peers else '; ffcv is not there'}. {record['date']}.\n"
     )

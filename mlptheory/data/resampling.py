@@ -48,7 +48,7 @@ class Taps(NamedTuple):
     def shifted(self, offsets: torch.Tensor, cyclic: bool) -> Taps:
         """Return matrices whose row i is row i - offset of these, cyclic or of zeros outside; offsets of shape (B,)."""
         batch, size = len(offsets), self.starts.shape[1]
-        sources = torch.arange(size) - offsets[:, None]
+        sources = torch.arange(size, device="cpu") - offsets[:, None]
         inside = (sources >= 0) & (sources < size)
         sources = sources % size
         weights = self.weights.expand(batch, -1, -1).gather(2, sources[:, None].expand(-1, self.weights.shape[1], -1))
@@ -107,7 +107,7 @@ def resampled(
         The arithmetic is in float32. An image's bits depend on its own bytes and draws and on those of the one that
         is mixed in; not on the number of threads, and not on whether there is a compiler.
     """
-    found = torch.empty((len(pixels), *shape_out))
+    found = torch.empty((len(pixels), *shape_out), dtype=torch.float32, device="cpu")
     resample = _in_torch if _library() is None else _in_c
     if len(pixels):
         # Every array has a name: what only an address stands for would be freed.
@@ -136,7 +136,7 @@ def _in_c(
     of_rows, of_columns = _axis(rows, shape_in[1], h), _axis(columns, shape_in[2], w)
     # A line of an image, its lines with their columns moved, and two images that are mixed.
     room = shape_in[2] + shape_in[1] * w + 2 * channels * h * w
-    scratch = torch.empty((threads, room))
+    scratch = torch.empty((threads, room), dtype=torch.float32, device="cpu")
     _library().resample(
         pixels.data_ptr(),
         found.data_ptr(),
@@ -186,7 +186,7 @@ def _along(images: torch.Tensor, taps: Taps | None, some: slice) -> torch.Tensor
         return images
     n, channels, height, width = images.shape
     starts, weights = taps if len(taps.starts) == 1 else (part[some] for part in taps)
-    firsts = torch.arange(0, n * channels * height, height).view(n, channels, 1) + starts[:, None]
+    firsts = torch.arange(0, n * channels * height, height, device="cpu").view(n, channels, 1) + starts[:, None]
     lines, found = images.reshape(-1, width), None
     for index in range(weights.shape[1]):
         part = lines.index_select(0, (firsts + index).view(-1)).view(n, channels, -1, width)

@@ -160,7 +160,7 @@ class _Axis:
         elif windows is not None or flips is not None:
             found = self._tap_bank.select(sent(self._places(windows, flips), self.device))
         elif self.size_in != self.size_out or shifts is not None:
-            found = self._tap_bank.select(torch.zeros(1, dtype=torch.int64))
+            found = self._tap_bank.select(torch.zeros(1, dtype=torch.int64, device="cpu"))
         if shifts is not None:
             found = found.shifted(sent(shifts.copy(), self.device), self.augmentation.shift_mode == "cyclic")
         return found

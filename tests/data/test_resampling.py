@@ -176,3 +176,14 @@ def test_every_bit_is_the_same_without_compiled_code(size_in, size_out, at_once,
 
 def test_of_no_images_there_are_none(way):
     assert resample_some(0, slice(0, 0), None, torch.tensor([[1.0], [1.0]])).shape == (0, 2, 12, 12)
+
+
+def test_the_default_type_changes_nothing(way):
+    scale = torch.tensor([[1.0], [2.0]])
+    expected = resample_some(5, slice(0, 5), torch.full((5,), 0.25), scale)
+    torch.set_default_dtype(F64)
+    try:
+        found = resample_some(5, slice(0, 5), torch.full((5,), 0.25, dtype=torch.float32), scale)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32 and torch.equal(found, expected)

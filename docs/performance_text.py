@@ -56,14 +56,13 @@ Everywhere, and without changing a bit:
 
 MixUp's cross-entropy takes one softmax and one gradient for both labels (`mlptheory.training.losses`).
 
-Steps are taken eagerly on every device. On a CPU `torch.compile` was tried: it lost more in the backward pass than it
-won in the forward pass, and gives gradients other bits. Batches of resident images are made between the steps on a CPU,
-where both would use the same cores; on a GPU they are drawn on the CPU and sent without waiting while the step before
-is under way, and applied on the device. Images that are read from a file are read ahead by a thread, on every device.
+Steps are taken eagerly on every device. Batches of resident images are made between the steps on a CPU, where both
+would use the same cores; on a GPU they are drawn on the CPU and sent without waiting while the step before is under
+way, and applied on the device. Images that are read from a file are read ahead by a thread, on every device.
 
 One thing to know where torch shares a process with other threads that compute, such as a loader of FFCV that is still
-open: OpenMP then counts more threads than cores and lets all of them sleep between two operations, and a step of many
-small ones takes twice as long. The benchmark ends each way's threads before the next has its turn.
+open: OpenMP then counts more threads than cores and lets all of them sleep between two operations, which a step of many
+small ones feels most. The benchmark ends each way's threads before the next has its turn.
 
 """
 

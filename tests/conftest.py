@@ -82,6 +82,17 @@ def refused(capsys):
     return run
 
 
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    """Run a test with so many of torch's threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def living_tensors():
     """Count the tensors that are alive once what nobody holds has been collected."""

@@ -49,7 +49,7 @@ def compiled(source: Path) -> ctypes.CDLL | None:
     >>> library is None or hasattr(library, "lion")
     True
     """
-    words = _compiler()
+    words = _command()
     if words is None:
         return None
     # OpenMP's own library is torch's, if that is there first: two would keep each other's threads waiting.
@@ -70,7 +70,7 @@ def compiler() -> str | None:
     >>> compiler() is None or len(compiler().splitlines()) == 1
     True
     """
-    words = _compiler()
+    words = _command()
     if words is None:
         return None
     try:
@@ -79,7 +79,7 @@ def compiler() -> str | None:
         return None
 
 
-def _compiler() -> tuple[str, ...] | None:
+def _command() -> tuple[str, ...] | None:
     if platform.system() != "Linux":
         return None
     try:

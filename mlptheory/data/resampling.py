@@ -41,6 +41,14 @@ class Taps(NamedTuple):
         """Return the matrices whose rows come in the other order."""
         return Taps(self.starts.flip(1), self.weights.flip(2))
 
+    def flipped_where(self, flips: torch.Tensor) -> Taps:
+        """Return each matrix, flipped where it is said to be; flips of bool, shape (B,)."""
+        other = self.flipped()
+        return Taps(
+            torch.where(flips[:, None], other.starts, self.starts),
+            torch.where(flips[:, None, None], other.weights, self.weights),
+        )
+
     def select(self, indices: torch.Tensor) -> Taps:
         """Return the matrices with these indices, shape (B,)."""
         return Taps(self.starts.index_select(0, indices), self.weights.index_select(0, indices))

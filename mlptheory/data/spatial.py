@@ -149,14 +149,7 @@ class _Axis:
         found = None
         if windows is not None and not self._has_room_for_taps:
             found = self._taps_of(*(torch.from_numpy(own.copy()) for own in windows.T))
-            if flips is not None:
-                flipped = torch.from_numpy(flips)
-                found = Taps(
-                    *(
-                        torch.where(flipped.view(-1, *[1] * (one.dim() - 1)), other, one)
-                        for one, other in zip(found, found.flipped(), strict=True)
-                    )
-                )
+            found = found if flips is None else found.flipped_where(torch.from_numpy(flips))
         elif windows is not None or flips is not None:
             found = self._tap_bank.select(sent(self._places(windows, flips), self.device))
         elif self.size_in != self.size_out or shifts is not None:

@@ -11,7 +11,7 @@ from mlptheory.base import native
 
 SOURCE = "int doubled(int value) { return 2 * value; }\n"
 
-pytestmark = pytest.mark.skipif(native._compiler() is None, reason="there is no compiler")
+pytestmark = pytest.mark.skipif(native._command() is None, reason="there is no compiler")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def source(tmp_path):
 def calls(tmp_path, monkeypatch):
     """A compiler that writes down what it is asked for."""
     log, script = tmp_path / "calls", tmp_path / "told-cc"
-    script.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec {native._compiler()[0]} "$@"\n')
+    script.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec {native._command()[0]} "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv("CC", str(script))
     return lambda: [line for line in log.read_text().splitlines() if " -o " in line] if log.exists() else []
@@ -73,7 +73,7 @@ def test_on_another_system_there_is_nothing(source, folder, monkeypatch):
 
 def test_a_compiler_that_reads_takes_nothing_of_the_programs_input(source, folder, tmp_path):
     script = tmp_path / "reading-cc"
-    script.write_text(f'#!/bin/sh\ncat >/dev/null\nexec {native._compiler()[0]} "$@"\n')
+    script.write_text(f'#!/bin/sh\ncat >/dev/null\nexec {native._command()[0]} "$@"\n')
     script.chmod(0o755)
     code = f"""
         from pathlib import Path
@@ -121,7 +121,7 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(source, folder, calls,
     (kept,) = folder.iterdir()
     other = tmp_path / "other.c"
     other.write_text(SOURCE.replace("2", "666"))
-    subprocess.run([*native._compiler(), "-shared", "-fPIC", "-o", str(kept), str(other)], check=True)
+    subprocess.run([*native._command(), "-shared", "-fPIC", "-o", str(kept), str(other)], check=True)
     folder.chmod(0o777)
     assert compiled(source).doubled(1) == 2
 
@@ -144,7 +144,7 @@ def test_threads_are_torchs_own(folder):
 
 def test_a_compiler_told_to_be_fast_leaves_denormal_numbers_and_nan(source, folder, monkeypatch):
     source.write_text("int is_nan(float value) { return value != value; }\n")
-    monkeypatch.setenv("CC", f"{native._compiler()[0]} -ffast-math")
+    monkeypatch.setenv("CC", f"{native._command()[0]} -ffast-math")
     library = compiled(source)
     library.is_nan.argtypes = [ctypes.c_float]
     assert library.is_nan(float("nan")) == 1

@@ -66,14 +66,6 @@ def way(request, monkeypatch):
     return request.param
 
 
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("moved", ["both", "rows", "columns", "neither", "all alike"])
 @pytest.mark.parametrize("members", [None, 1, 2])
 @pytest.mark.parametrize(("size_in", "size_out"), SIZES)
